@@ -1,0 +1,34 @@
+# Everything works from a fresh clone with python3 (3.11 or newer) alone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check protos bench clean
+
+help:
+	@echo "make test    set up .venv, run every check and test"
+	@echo "make check   ruff, mypy, import-linter: seconds"
+	@echo "make protos  compile protos/*.proto into the package after a change"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -c constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable . --group dev
+	@touch $@
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest -n 2
+
+protos: $(STAMP)
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --descriptor_set_out=src/torrefy/schema/schema.binpb caffe.proto torrefy.proto
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,110 @@
+"""The errors a user sees: each knows where, what, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position in a text that someone wrote; lines and columns count from 1, 0 is unknown."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        if not self.line:
+            return self.file
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong: what, where, in which layer, and a hint on what to do."""
+
+    message: str
+    place: Place | None = None
+    layer: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.place}: " if self.place else ""
+        layer = f'layer "{self.layer}": ' if self.layer else ""
+        text = f"{place}{layer}{self.message}"
+        if self.hint:
+            text += f"{'' if text.endswith(('.', '?', '!')) else '.'} {self.hint}"
+        return text
+
+
+class TorrefyError(Exception):
+    """Anything that Torrefy refuses. `problems` holds one `Problem` or several independent ones."""
+
+    def __init__(
+        self,
+        message: str | Problem | Sequence[Problem],
+        *,
+        place: Place | None = None,
+        layer: str = "",
+        hint: str = "",
+    ) -> None:
+        if isinstance(message, str):
+            self.problems: tuple[Problem, ...] = (Problem(message, place, layer, hint),)
+        elif isinstance(message, Problem):
+            self.problems = (message,)
+        else:
+            self.problems = tuple(message)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def within(self, *, place: Place | None = None, layer: str = "") -> TorrefyError:
+        """The same error with place and layer filled in where they were not known yet."""
+        return type(self)(
+            [replace(p, place=p.place or place, layer=p.layer or layer) for p in self.problems]
+        )
+
+
+class DefinitionError(TorrefyError):
+    """A prototxt, or the net it declares, is wrong."""
+
+
+class LayerError(DefinitionError):
+    """A layer can't be built or run with these parameters and shapes."""
+
+    field: str = ""
+    """The field at fault within the layer ("kernel_size"), for finding its place in the text."""
+
+
+class WeightsError(TorrefyError):
+    """A file of weights can't be read, or does not fit the net."""
+
+
+class PictureError(TorrefyError):
+    """A picture can't be read."""
+
+
+class ZooError(TorrefyError):
+    """A zoo model can't be found, fetched or verified."""
+
+
+class ExportError(TorrefyError):
+    """An export failed, or disagreed with the net it came from."""
+
+
+class PluginError(TorrefyError):
+    """A plugin failed, or two plugins contradict each other."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`Did you mean "pool1"?` for the nearest of the known names, else an empty text."""
+    names = list(dict.fromkeys(known))
+    folded = name.lower()
+    rated = sorted(
+        ((difflib.SequenceMatcher(None, folded, n.lower()).ratio(), n) for n in names),
+        key=lambda pair: -pair[0],
+    )
+    near = [n for ratio, n in rated[:3] if ratio >= max(0.6, rated[0][0] - 0.05)]
+    if not near:
+        return ""
+    return "Did you mean " + " or ".join(f'"{n}"' for n in near) + "?"

@@ -1,0 +1,1 @@
+"""Net to ONNX, checked against the net it came from."""

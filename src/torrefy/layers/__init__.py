@@ -1,0 +1,1 @@
+"""The layer types, a module a family, a class a type."""

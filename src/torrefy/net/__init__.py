@@ -1,0 +1,1 @@
+"""Graph to Net: compile, run, cut, fold."""

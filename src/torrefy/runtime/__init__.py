@@ -1,0 +1,1 @@
+"""What executes a net to answer: sessions and the Classifier."""

@@ -1,0 +1,180 @@
+"""Definitions of older days, brought to the layers of Caffe 1.0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torrefy.errors import DefinitionError, Problem
+from torrefy.schema.compose import new_message
+from torrefy.schema.source import Definition, Mark
+
+V1_TYPES = {
+    "ABSVAL": "AbsVal", "ACCURACY": "Accuracy", "ARGMAX": "ArgMax", "BNLL": "BNLL",
+    "CONCAT": "Concat", "CONTRASTIVE_LOSS": "ContrastiveLoss", "CONVOLUTION": "Convolution",
+    "DATA": "Data", "DECONVOLUTION": "Deconvolution", "DROPOUT": "Dropout",
+    "DUMMY_DATA": "DummyData", "ELTWISE": "Eltwise", "EUCLIDEAN_LOSS": "EuclideanLoss",
+    "EXP": "Exp", "FLATTEN": "Flatten", "HDF5_DATA": "HDF5Data", "HDF5_OUTPUT": "HDF5Output",
+    "HINGE_LOSS": "HingeLoss", "IM2COL": "Im2col", "IMAGE_DATA": "ImageData",
+    "INFOGAIN_LOSS": "InfogainLoss", "INNER_PRODUCT": "InnerProduct", "LRN": "LRN",
+    "MEMORY_DATA": "MemoryData", "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
+    "MVN": "MVN", "NONE": "", "POOLING": "Pooling", "POWER": "Power", "RELU": "ReLU",
+    "SIGMOID": "Sigmoid", "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss",
+    "SILENCE": "Silence", "SLICE": "Slice", "SOFTMAX": "Softmax",
+    "SOFTMAX_LOSS": "SoftmaxWithLoss", "SPLIT": "Split", "TANH": "TanH",
+    "THRESHOLD": "Threshold", "WINDOW_DATA": "WindowData",
+}  # fmt: skip
+_TRANSFORMED = {"DATA": "data_param", "IMAGE_DATA": "image_data_param",
+                "WINDOW_DATA": "window_data_param"}  # fmt: skip
+_TRANSFORMS = ("scale", "mean_file", "crop_size", "mirror")
+_NOT_COPIED = {"layer", "type", "blobs_lr", "weight_decay", "param", "blob_share_mode"}
+
+
+def v1_type(number: int) -> str:
+    """The type of a V1 layer by the number that files hold: 4 is "Convolution"."""
+    kinds = new_message("caffe.V1LayerParameter").DESCRIPTOR.enum_types_by_name["LayerType"]
+    value = kinds.values_by_number.get(number)
+    return V1_TYPES[value.name] if value else ""
+
+
+def upgrade(definition: Definition) -> Definition:
+    """The same net in today's form: V1 layers, legacy inputs and BatchNorm params rewritten.
+
+    The given definition is not changed. Places still lead to the text as it was written.
+
+    Raises:
+        DefinitionError: V0 layers, or inputs whose shapes can't be told.
+    """
+    old = definition.message
+    needs = old.layers or old.input or _stale_batch_norms(old)
+    if not needs:
+        return definition
+    message = type(old)()
+    message.CopyFrom(old)
+    root = definition.root or Mark(0)
+    notes = list(definition.notes)
+    marks = list(root.fields.get("layer", []))
+    if message.layers:
+        if message.layer:
+            # Caffe keeps `layers` and drops `layer`, with a message in its log.
+            notes.append(
+                f"the file mixes `layer` and `layers`: as in Caffe the {len(message.layer)} "
+                "`layer` entries are dropped"
+            )
+            del message.layer[:]
+        marks = list(root.fields.get("layers", []))
+        for i, layer in enumerate(message.layers):
+            if layer.HasField("layer"):
+                raise DefinitionError(
+                    "this is a net of Caffe's first days (V0 layers), which is not read yet",
+                    place=definition.place("layers", i),
+                )
+            _upgrade_v1_layer(layer, message.layer.add())
+        del message.layers[:]
+        notes.append("upgraded from V1 layers")
+    if message.input:
+        marks = _upgrade_inputs(definition, message, marks)
+    for layer in _stale_batch_norms(message):
+        for param in layer.param:
+            param.lr_mult = 0
+            param.decay_mult = 0
+    new_root = Mark(root.offset)
+    new_root.fields = {**root.fields, "layer": marks}
+    if definition.root is None:
+        return Definition(message, definition.source, None, tuple(notes))
+    return Definition(message, definition.source, new_root, tuple(notes))
+
+
+def _stale_batch_norms(message: Any) -> list[Any]:
+    return [
+        layer
+        for layer in message.layer
+        if layer.type == "BatchNorm"
+        and len(layer.param) == 3
+        and any(
+            not p.HasField("lr_mult") or p.lr_mult or not p.HasField("decay_mult") or p.decay_mult
+            for p in layer.param
+        )
+    ]
+
+
+def _upgrade_v1_layer(old: Any, new: Any) -> None:
+    kind = old.DESCRIPTOR.enum_types_by_name["LayerType"].values_by_number[old.type].name
+    for field, value in old.ListFields():
+        if field.name in _NOT_COPIED:
+            continue
+        if field.message_type is not None and not field.is_repeated:
+            getattr(new, field.name).CopyFrom(value)
+        elif field.message_type is not None:
+            for item in value:
+                getattr(new, field.name).add().CopyFrom(item)
+        elif field.is_repeated:
+            getattr(new, field.name).extend(value)
+        else:
+            setattr(new, field.name, value)
+    if old.HasField("type"):
+        new.type = V1_TYPES[kind]
+
+    def spec(i: int) -> Any:
+        while len(new.param) <= i:
+            new.param.add()
+        return new.param[i]
+
+    for i, name in enumerate(old.param):
+        spec(i).name = name
+    for i, mode in enumerate(old.blob_share_mode):
+        spec(i).share_mode = mode
+    for i, rate in enumerate(old.blobs_lr):
+        spec(i).lr_mult = rate
+    for i, decay in enumerate(old.weight_decay):
+        spec(i).decay_mult = decay
+    if kind in _TRANSFORMED and new.HasField(_TRANSFORMED[kind]):
+        data = getattr(new, _TRANSFORMED[kind])
+        for name in _TRANSFORMS:
+            if data.HasField(name):
+                setattr(new.transform_param, name, getattr(data, name))
+                data.ClearField(name)
+
+
+def _upgrade_inputs(definition: Definition, message: Any, marks: list[Mark]) -> list[Mark]:
+    """`input` with `input_shape` or `input_dim` becomes one Input layer, put first."""
+    names = list(message.input)
+    problems = []
+    shapes: list[list[int]] = []
+    if message.input_shape:
+        shapes = [list(shape.dim) for shape in message.input_shape]
+        if len(shapes) not in (1, len(names)):
+            problems.append(
+                f"{len(names)} inputs, but {len(shapes)} input_shape: give one for each"
+            )
+    elif message.input_dim:
+        dims = list(message.input_dim)
+        shapes = [dims[i : i + 4] for i in range(0, len(dims), 4)]
+        if len(dims) != 4 * len(names):
+            problems.append(
+                f"{len(names)} inputs need {4 * len(names)} input_dim (num, channels, height, "
+                f"width of each), found {len(dims)}"
+            )
+    if problems:
+        raise DefinitionError([Problem(p, definition.place("input")) for p in problems])
+    first_mark = (definition.root or Mark(0)).fields.get("input", [Mark(0)])[0]
+    mark = Mark(first_mark.offset)
+    mark.fields = {"top": (definition.root or mark).fields.get("input", [])}
+    layers = [new_message("caffe.LayerParameter")] if shapes else []
+    if layers:
+        layers[0].name = "input"
+        layers[0].type = "Input"
+        layers[0].top.extend(names)
+        for shape in shapes:
+            layers[0].input_param.shape.add().dim.extend(shape)
+    # Nets inside old caffemodels name inputs without a shape: Caffe drops those.
+    rest = list(message.layer)
+    kept = [*layers, *rest]
+    new = type(message)()
+    new.CopyFrom(message)
+    del new.layer[:]
+    for layer in kept:
+        new.layer.add().CopyFrom(layer)
+    for name in ("input", "input_shape", "input_dim"):
+        new.ClearField(name)
+    message.CopyFrom(new)
+    return [mark, *marks] if shapes else marks

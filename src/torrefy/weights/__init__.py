@@ -1,0 +1,1 @@
+"""Formats of weights, and copying them by name."""
