@@ -1,3 +1,32 @@
 """Torrefy: Caffe's models, roasted by Torch."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torrefy.errors import TorrefyError
+    from torrefy.net.net import Net
+    from torrefy.weights.load import load_net
+
 __version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "Net": "torrefy.net.net",
+    "TorrefyError": "torrefy.errors",
+    "load_net": "torrefy.weights.load",
+}
+"""Where each public name lives. It is imported on first use: `import torrefy` is cheap."""
+
+__all__ = ["Net", "TorrefyError", "__version__", "load_net"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

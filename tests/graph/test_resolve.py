@@ -17,7 +17,7 @@ INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { di
 
 def graph_of(text: str, **state: object) -> Graph:
     definition = upgrade(parse_text(text, file="net.prototxt"))
-    return resolve(definition, State(**state), ["Input", "ReLU"])  # type: ignore[arg-type]
+    return resolve(definition, State(**state))  # type: ignore[arg-type]
 
 
 def problems(text: str) -> list[str]:
@@ -36,7 +36,7 @@ def test_in_place_layers_make_values_of_their_own() -> None:
         (("x@a",), ("x",)),
         (("x",), ("y",)),
     ]
-    assert graph.inputs == ("data",)
+    assert graph.inputs == {"data": "data"}
     assert graph.outputs == ("y",)
 
 
@@ -70,11 +70,12 @@ def test_a_blob_produced_twice_names_both_layers() -> None:
 
 
 def test_independent_mistakes_are_told_at_once() -> None:
-    text = INPUT + RELU % ("a", "dta", "y") + (RELU % ("b", "data", "z")).replace('"ReLU"', '"RLU"')
+    text = INPUT + RELU % ("a", "dta", "y") + RELU % ("b", "data", "y")
     assert problems(text) == [
         'net.prototxt:2:40: layer "a": bottom "dta" is not produced by any layer above it. '
         'Did you mean "data"?',
-        'net.prototxt:3:25: layer "b": there is no layer type "RLU". Did you mean "ReLU"?',
+        'net.prototxt:3:52: layer "b": top "y" is already produced by layer "a" in line 2. '
+        "A layer may only overwrite its own bottom of the same index; choose another name.",
     ]
 
 
@@ -116,3 +117,10 @@ def test_states_keep_the_layers_that_caffe_keeps(shared: Path) -> None:
         state = State(phase, case.get("level", 0), tuple(case.get("stages", ())))
         kept = [n.name for n in resolve(definition, state).nodes]
         assert kept == [n for n in case["all_layers"] if not n.endswith("_split")], case
+
+
+def test_a_legacy_input_without_a_shape_says_so() -> None:
+    assert problems('input: "data"\n' + RELU % ("a", "data", "y")) == [
+        'net.prototxt:2:40: layer "a": bottom "data" is not produced by any layer above it. '
+        'input: "data" has no shape; give input_shape { dim: … } for it.'
+    ]

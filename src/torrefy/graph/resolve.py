@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,8 +47,11 @@ class Graph:
 
     name: str
     nodes: tuple[Node, ...]
-    inputs: tuple[str, ...]
-    """The tops of Input layers, in order."""
+    inputs: dict[str, str]
+    """The tops of Input layers, in order: the blob's name to its first value.
+
+    They differ where an in-place layer overwrites an input.
+    """
     outputs: tuple[str, ...]
     """The values that no layer reads, in order."""
     state: State
@@ -63,38 +65,43 @@ class Graph:
         return self.definition.place("layer", node.index, *path)
 
 
-def resolve(definition: Definition, state: State, types: Collection[str] = ()) -> Graph:
-    """Resolve an upgraded definition in a state.
-
-    Args:
-        definition: a NetParameter in today's form (see `schema.upgrade`).
-        state: phase, level and stages.
-        types: the layer types that exist; empty: any type is taken.
+def resolve(definition: Definition, state: State) -> Graph:
+    """Resolve an upgraded definition (see `schema.upgrade`) in a state.
 
     Raises:
-        DefinitionError: with all that is wrong: unknown types, unknown bottoms, blobs produced
-            twice, params shared in contradiction.
+        DefinitionError: with all that is wrong: unknown bottoms, blobs produced twice, params
+            shared in contradiction.
     """
-    return _Resolver(definition, state, types).run()
+    graph, problems = examine(definition, state)
+    if problems:
+        raise DefinitionError(problems)
+    return graph
+
+
+def examine(definition: Definition, state: State) -> tuple[Graph, list[Problem]]:
+    """Resolve as far as that goes: the graph, and all that is wrong with it.
+
+    A bottom that nothing produces is in its node as the value `?blob`, so that the rest of the
+    graph can still be examined.
+    """
+    return _Resolver(definition, state).run()
 
 
 class _Resolver:
-    def __init__(self, definition: Definition, state: State, types: Collection[str]) -> None:
+    def __init__(self, definition: Definition, state: State) -> None:
         self.definition = definition
         self.state = state
-        self.types = types
         self.problems: list[Problem] = []
         self.notes = list(definition.notes)
         self.current: dict[str, tuple[int, int]] = {}
         """Blob to the (node, top) that made its present value."""
-        self.made: list[list[tuple[str, bool]]] = []
 
     def problem(self, layer: Any, index: int, path: tuple[str | int, ...], message: str,
                 hint: str = "") -> None:  # fmt: skip
         place = self.definition.place("layer", index, *path)
         self.problems.append(Problem(message, place, layer.name, hint))
 
-    def run(self) -> Graph:
+    def run(self) -> tuple[Graph, list[Problem]]:
         message = self.definition.message
         kept = []
         for index, layer in enumerate(message.layer):
@@ -126,7 +133,6 @@ class _Resolver:
         all_tops = {top for _, layer in kept for top in layer.top}
         used: set[tuple[int, int]] = set()
         for position, (index, layer) in enumerate(kept):
-            self.check_type(layer, index)
             count = keys[layer.name] = keys.get(layer.name, 0) + 1
             key = layer.name if count == 1 else f"{layer.name}#{count}"
             if count == 2:
@@ -157,24 +163,15 @@ class _Resolver:
                 self.current[top] = (position, i)
             wired.append((key, index, layer, sources, list(layer.top)))
         self.check_sharing(kept)
-        if self.problems:
-            raise DefinitionError(self.problems)
-        return self.graph(wired, used)
-
-    def check_type(self, layer: Any, index: int) -> None:
-        if not layer.type:
-            self.problem(layer, index, (), "the layer has no type")
-        elif self.types and layer.type not in self.types:
-            self.problem(
-                layer, index, ("type",), f'there is no layer type "{layer.type}"',
-                did_you_mean(layer.type, self.types) or "Is a plugin missing?",
-            )  # fmt: skip
+        return self.graph(wired, used), self.problems
 
     def unknown_bottom(
         self, layer: Any, index: int, i: int, bottom: str, all_tops: set[str]
     ) -> None:
         hint = did_you_mean(bottom, self.current)
-        if bottom in all_tops:
+        if bottom in self.definition.shapeless:
+            hint = f'input: "{bottom}" has no shape; give input_shape {{ dim: … }} for it.'
+        elif bottom in all_tops:
             hint = "A layer further down produces it; layers stand in the order they run in."
         elif bottom in self.dropped:
             hint = (
@@ -226,7 +223,10 @@ class _Resolver:
             node = Node(
                 key=key,
                 spec=layer,
-                bottoms=tuple(names[s] for s in sources if s is not None),
+                bottoms=tuple(
+                    names[source] if source else f"?{layer.bottom[i]}"
+                    for i, source in enumerate(sources)
+                ),
                 tops=tuple(names[position, i] for i in range(len(tops))),
                 index=index,
                 place=self.definition.place("layer", index),
@@ -235,7 +235,12 @@ class _Resolver:
             nodes.append(node)
             for top in node.tops:
                 producers[top] = node
-        inputs = tuple(t for n in nodes if n.type == "Input" for t in n.tops)
+        inputs = {
+            blob: value
+            for node in nodes
+            if node.type == "Input"
+            for blob, value in zip(node.spec.top, node.tops, strict=True)
+        }
         outputs = tuple(
             names[p, i]
             for p, (_, _, _, _, tops) in enumerate(wired)

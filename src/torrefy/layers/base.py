@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from torrefy.errors import LayerError
+from torrefy.layers.fillers import unfit
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Filled:
-    """How one param comes to be: its attribute, its shape, and what fills it."""
+    """How one blob of a layer comes to be: its attribute, its shape, and what fills it."""
 
     attribute: str
     shape: Shape
@@ -31,6 +32,7 @@ class Layer(nn.Module):
     A subclass says its prototxt type with `@layer("Type")`, reads its parameters from
     `self.p`, makes its params in `setup` and computes in `forward`. Output shapes come from
     running `forward` on the meta device, so there is no second shape rule to keep in step.
+    `self.training` is the phase.
     """
 
     type_name: ClassVar[str] = ""
@@ -45,8 +47,6 @@ class Layer(nn.Module):
     """Whether every bottom makes one top (Convolution with several bottoms)."""
     in_place: ClassVar[bool] = True
     """Whether a top may have its bottom's name."""
-    loss: ClassVar[bool] = False
-    """Whether the first top is a loss, of weight 1 unless the definition says otherwise."""
 
     def __init__(self, spec: Any, num_tops: int = 1) -> None:
         """Take a LayerParameter message. Shapes are not known yet: `setup` gets them."""
@@ -69,17 +69,47 @@ class Layer(nn.Module):
         raise NotImplementedError
 
     def add_param(self, attribute: str, shape: Sequence[int], filler: Any = 0.0) -> None:
-        """Declare the next blob as a learned `nn.Parameter` called `attribute`."""
-        self._declare(Filled(attribute, tuple(shape), filler))
+        """Declare the next blob as a learned `nn.Parameter` called `attribute`.
+
+        It is made on the meta device: memory is taken only when the net is given a device.
+        """
+        reason = unfit(filler, tuple(shape))
+        if reason:
+            raise self.error(reason[0], field=f"{attribute}_filler.type", hint=reason[1])
+        self.declared.append(Filled(attribute, tuple(shape), filler))
         self.register_parameter(attribute, nn.Parameter(torch.empty(tuple(shape), device="meta")))
 
     def add_statistic(self, attribute: str, shape: Sequence[int], value: float = 0.0) -> None:
         """Declare the next blob as a buffer: saved with the weights, not learned."""
-        self._declare(Filled(attribute, tuple(shape), value, statistic=True))
+        self.declared.append(Filled(attribute, tuple(shape), value, statistic=True))
         self.register_buffer(attribute, torch.empty(tuple(shape), device="meta"))
 
-    def _declare(self, filled: Filled) -> None:
-        self.declared.append(filled)
+    def share(self, attribute: str, holder: Layer, theirs: str) -> None:
+        """Make a declared param the same as one of another layer (`param { name: … }`).
+
+        With another shape of the same count (share_mode PERMISSIVE) it is a view of the
+        holder's, taken at each use so that gradients and moves to a device reach the holder.
+        """
+        shape = next(f.shape for f in self.declared if f.attribute == attribute)
+        held = getattr(holder, theirs)
+        del self._parameters[attribute]
+        if held.shape == shape:
+            self.register_parameter(attribute, held)
+            return
+
+        def view(_: Layer) -> Tensor:
+            viewed: Tensor = getattr(holder, theirs).view(shape)
+            return viewed
+
+        own = type(self)
+        self.__class__ = type(own.__name__, (own,), {attribute: property(view)})
+
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        """How many multiplications with a weight one forward pass makes (0: none worth counting).
+
+        A layer that does its work by multiplying with weights overrides this.
+        """
+        return 0
 
     @property
     def blobs(self) -> list[Tensor]:
@@ -89,8 +119,32 @@ class Layer(nn.Module):
     def error(self, message: str, *, field: str = "", hint: str = "") -> LayerError:
         """An error about this layer. `field` names what is at fault ("kernel_size", "bottom")."""
         error = LayerError(message, layer=self.name, hint=hint)
+        if field and self.param and field not in ("bottom", "top", "type", "param"):
+            field = f"{self.param}.{field}"
         error.field = field
         return error
+
+    def axis(self, value: int, rank: int, field: str = "axis") -> int:
+        """An axis that may count from the end, as a number from 0.
+
+        Raises:
+            LayerError: the bottom has no such axis.
+        """
+        if not -rank <= value < rank:
+            raise self.error(f"axis {value} of a bottom that has {rank} axes", field=field)
+        return value % rank
+
+    def require(self, field: str, positive: bool = True) -> int:
+        """A parameter that must be given (and be above 0)."""
+        if not self.p.HasField(field) or (positive and getattr(self.p, field) <= 0):
+            got = f", found {getattr(self.p, field)}" if self.p.HasField(field) else ""
+            what = "must be above 0" if got else "is missing"
+            raise self.error(
+                f"{field} {what}{got}",
+                field=field,
+                hint="" if got else f"Give {self.param} {{ {field}: … }}.",
+            )
+        return int(getattr(self.p, field))
 
     def extra_repr(self) -> str:
         """The layer's name and type, for printing a net."""

@@ -9,23 +9,27 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from torrefy.errors import Place, PluginError, WeightsError, did_you_mean
+from torrefy.plugins import by_name, plugin_manager
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class StoredLayer:
     """One layer of a file of weights: its name, type and blobs in Caffe's order.
 
-    Blobs are read-only and may be views into the file; float64 blobs stay float64.
-    A shape of four numbers may be the legacy num, channels, height, width.
+    Blobs are read-only and may be views of the file's bytes, at any alignment; float16 and
+    float64 blobs stay so. Four axes may be the legacy num, channels, height, width.
     """
 
     name: str
     type: str
     blobs: tuple[NDArray[Any], ...]
     spec: Any = None
-    """The layer's LayerParameter message without its blobs, where the format keeps one."""
+    """The layer's LayerParameter message, for formats that keep definitions; readers may
+    leave it out."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredNet:
     """A file of weights: the net's name and its layers in the file's order."""
 
@@ -46,3 +50,57 @@ class WeightFormat:
     """Lower-case file name endings, the longest that fits wins: (".caffemodel",)."""
     read: Callable[[Path], StoredNet]
     write: Callable[[Path, StoredNet], None]
+
+
+def weight_formats() -> dict[str, WeightFormat]:
+    """Every format that there is, by suffix.
+
+    Raises:
+        PluginError: two formats claim one name or one suffix.
+    """
+    by_suffix: dict[str, WeightFormat] = {}
+    formats = by_name(plugin_manager().hook.torrefy_weight_formats(), "name")
+    for weight_format in formats.values():
+        for suffix in weight_format.suffixes:
+            other = by_suffix.setdefault(suffix, weight_format)
+            if other is not weight_format:
+                raise PluginError(
+                    f'two formats of weights have the suffix "{suffix}": {other.name} and '
+                    f"{weight_format.name}"
+                )
+    return by_suffix
+
+
+def read_weights(path: Path | str) -> StoredNet:
+    """Read a file of weights in the format that its suffix tells.
+
+    Raises:
+        WeightsError: no format has this suffix, or the file can't be read.
+    """
+    path = Path(path)
+    return _format_of(path).read(path)
+
+
+def write_weights(path: Path | str, stored: StoredNet) -> None:
+    """Write a file of weights in the format that its suffix tells.
+
+    Raises:
+        WeightsError: no format has this suffix, or the file can't be written; what stood there
+            before still does.
+    """
+    path = Path(path)
+    _format_of(path).write(path, stored)
+
+
+def _format_of(path: Path) -> WeightFormat:
+    formats = weight_formats()
+    name = path.name.lower()
+    fitting = [suffix for suffix in formats if name.endswith(suffix)]
+    if not fitting:
+        raise WeightsError(
+            f'no format of weights has the suffix "{path.suffix}"; known are '
+            f"{', '.join(sorted(formats))}",
+            place=Place(str(path)),
+            hint=did_you_mean(path.suffix, formats) if path.suffix else "",
+        )
+    return formats[max(fitting, key=len)]

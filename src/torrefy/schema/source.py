@@ -71,6 +71,8 @@ class Definition:
     root: Mark | None = None
     notes: tuple[str, ...] = ()
     """What a reader or an upgrade did that the user may want to know."""
+    shapeless: tuple[str, ...] = ()
+    """Legacy inputs that an upgrade dropped, as Caffe does, since they have no shape."""
 
     def place(self, *path: str | int) -> Place:
         """Where a part stands: `place("layer", 3, "bottom", 1)`; the nearest part that is known.

@@ -71,6 +71,11 @@ def upgrade(definition: Definition) -> Definition:
             _upgrade_v1_layer(layer, message.layer.add())
         del message.layers[:]
         notes.append("upgraded from V1 layers")
+    shapeless: tuple[str, ...] = ()
+    if message.input and not (message.input_shape or message.input_dim):
+        # Nets inside old caffemodels name inputs without a shape: Caffe drops those.
+        shapeless = tuple(message.input)
+        message.ClearField("input")
     if message.input:
         marks = _upgrade_inputs(definition, message, marks)
     for layer in _stale_batch_norms(message):
@@ -80,8 +85,8 @@ def upgrade(definition: Definition) -> Definition:
     new_root = Mark(root.offset)
     new_root.fields = {**root.fields, "layer": marks}
     if definition.root is None:
-        return Definition(message, definition.source, None, tuple(notes))
-    return Definition(message, definition.source, new_root, tuple(notes))
+        return Definition(message, definition.source, None, tuple(notes), shapeless)
+    return Definition(message, definition.source, new_root, tuple(notes), shapeless)
 
 
 def _stale_batch_norms(message: Any) -> list[Any]:
@@ -159,16 +164,13 @@ def _upgrade_inputs(definition: Definition, message: Any, marks: list[Mark]) -> 
     first_mark = (definition.root or Mark(0)).fields.get("input", [Mark(0)])[0]
     mark = Mark(first_mark.offset)
     mark.fields = {"top": (definition.root or mark).fields.get("input", [])}
-    layers = [new_message("caffe.LayerParameter")] if shapes else []
-    if layers:
-        layers[0].name = "input"
-        layers[0].type = "Input"
-        layers[0].top.extend(names)
-        for shape in shapes:
-            layers[0].input_param.shape.add().dim.extend(shape)
-    # Nets inside old caffemodels name inputs without a shape: Caffe drops those.
-    rest = list(message.layer)
-    kept = [*layers, *rest]
+    layer = new_message("caffe.LayerParameter")
+    layer.name = "input"
+    layer.type = "Input"
+    layer.top.extend(names)
+    for shape in shapes:
+        layer.input_param.shape.add().dim.extend(shape)
+    kept = [layer, *message.layer]
     new = type(message)()
     new.CopyFrom(message)
     del new.layer[:]
@@ -177,4 +179,4 @@ def _upgrade_inputs(definition: Definition, message: Any, marks: list[Mark]) -> 
     for name in ("input", "input_shape", "input_dim"):
         new.ClearField(name)
     message.CopyFrom(new)
-    return [mark, *marks] if shapes else marks
+    return [mark, *marks]

@@ -1,0 +1,52 @@
+"""Eltwise: several bottoms of one shape into one top."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torrefy.layers.base import Layer, Shape, layer, shape_text
+
+
+@layer("Eltwise")
+class Eltwise(Layer):
+    """The product, weighted sum or maximum of bottoms of one shape (there is no broadcasting)."""
+
+    param = "eltwise_param"
+    bottoms = (2, None)
+
+    def setup(self, *bottoms: Shape) -> None:
+        """Check that the shapes agree and that coefficients fit."""
+        for i, shape in enumerate(bottoms[1:], 1):
+            if shape != bottoms[0]:
+                raise self.error(
+                    f"all bottoms must have one shape: bottom 0 is {shape_text(bottoms[0])}, "
+                    f"bottom {i} is {shape_text(shape)}",
+                    field="bottom",
+                )
+        self.operation: str = self.p.EltwiseOp.Name(self.p.operation)
+        self.coefficients = list(self.p.coeff)
+        if self.coefficients and self.operation != "SUM":
+            raise self.error(f"coeff is for SUM, not for {self.operation}", field="coeff")
+        if self.coefficients and len(self.coefficients) != len(bottoms):
+            raise self.error(
+                f"{len(self.coefficients)} coeff for {len(bottoms)} bottoms: give one for each",
+                field="coeff",
+            )
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Combine the bottoms from the first to the last."""
+        if self.operation == "SUM" and self.coefficients:
+            bottoms = tuple(
+                x if c == 1 else x * c for x, c in zip(bottoms, self.coefficients, strict=True)
+            )
+        total = bottoms[0]
+        for i, x in enumerate(bottoms[1:]):
+            if self.operation == "SUM":
+                total = total + x
+            elif self.operation == "PROD":
+                total = total * x
+            else:
+                # As Caffe: a tie of the first two goes to the second, later ones must be greater.
+                total = torch.where(total > x if i == 0 else total >= x, total, x)
+        return total

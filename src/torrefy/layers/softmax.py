@@ -1,0 +1,25 @@
+"""Softmax."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from torrefy.layers.base import Layer, Shape, layer
+
+
+@layer("Softmax")
+class Softmax(Layer):
+    """exp(x) / Σ exp(x) along `axis` (default 1)."""
+
+    param = "softmax_param"
+
+    def setup(self, *bottoms: Shape) -> None:
+        """Check the axis."""
+        (shape,) = bottoms
+        self.along = self.axis(self.p.axis, len(shape))
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Normalise along the axis."""
+        (x,) = bottoms
+        return F.softmax(x, self.along)

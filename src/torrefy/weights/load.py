@@ -1,0 +1,57 @@
+"""A definition and a file of weights become a net."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import torch
+
+from torrefy.graph import state_of
+from torrefy.net.net import Net, compile_net
+from torrefy.net.stored import read_weights
+from torrefy.schema import Definition, read_text, upgrade
+from torrefy.weights.copy import copy_weights
+
+
+def load_net(
+    definition: str | Path | Definition,
+    weights: str | Path | None = None,
+    *,
+    phase: str = "test",
+    stages: Iterable[str] = (),
+    level: int = 0,
+    device: str | torch.device = "cpu",
+    fresh: Collection[str] = (),
+    seed: int | None = None,
+) -> Net:
+    """Compile a prototxt into a net, with weights from a file.
+
+    Args:
+        definition: a prototxt's path, or a definition read before.
+        weights: a file of weights (".caffemodel"); None: all params get their fillers' values.
+        phase: "train" or "test".
+        stages: the stages that `include { stage: … }` rules ask for.
+        level: the level that `min_level` and `max_level` ask for.
+        device: where the params are put: "cpu", "cuda", "cuda:1".
+        fresh: names or patterns of layers that the file may have nothing for; they get their
+            fillers' values. `["*"]` allows any, as Caffe does.
+        seed: of random fillers.
+
+    Raises:
+        DefinitionError: with all that is wrong with the definition, each with its place.
+        WeightsError: the file can't be read or does not fit.
+
+    Example:
+        net = torrefy.load_net("deploy.prototxt", weights="net.caffemodel")
+        prob = net(data=picture)["prob"]
+    """
+    if not isinstance(definition, Definition):
+        definition = read_text(definition)
+    definition = upgrade(definition)
+    state = state_of(definition.message, phase, level, stages)
+    net = compile_net(definition, state, device, fill=weights is None, seed=seed)
+    if weights is not None:
+        report = copy_weights(net, read_weights(weights), fresh)
+        net.fill(report.fresh, seed)
+    return net
