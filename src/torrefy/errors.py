@@ -96,15 +96,24 @@ class PluginError(TorrefyError):
     """A plugin failed, or two plugins contradict each other."""
 
 
+def _likeness(one: str, other: str) -> float:
+    """0 for names that have nothing in common, 1 for the same."""
+    if one.endswith("_param") and other.endswith("_param"):  # what all of them end in says nothing
+        one, other = one.removesuffix("_param"), other.removesuffix("_param")
+    ratio = difflib.SequenceMatcher(None, one, other).ratio()
+    short, long = sorted((one, other), key=len)
+    within = len(short) >= 4 and short in long
+    return max(ratio, 0.7) if within else ratio
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`Did you mean "pool1"?` for the nearest of the known names, else an empty text."""
-    names = list(dict.fromkeys(known))
-    folded = name.lower()
     rated = sorted(
-        ((difflib.SequenceMatcher(None, folded, n.lower()).ratio(), n) for n in names),
-        key=lambda pair: -pair[0],
+        ((_likeness(name.lower(), n.lower()), n) for n in dict.fromkeys(known)),
+        key=lambda pair: (-pair[0], pair[1]),
     )
-    near = [n for ratio, n in rated[:3] if ratio >= max(0.6, rated[0][0] - 0.05)]
+    enough = 0.6 if len(name) <= 4 else 0.7
+    near = [n for ratio, n in rated[:3] if ratio >= max(enough, rated[0][0] - 0.05)]
     if not near:
         return ""
     return "Did you mean " + " or ".join(f'"{n}"' for n in near) + "?"

@@ -11,7 +11,7 @@ import torch
 from tests.conftest import LENET
 
 import torrefy
-from torrefy.errors import DefinitionError, TorrefyError
+from torrefy.errors import DefinitionError, LayerError, TorrefyError
 from torrefy.graph import State
 from torrefy.net.net import Net, compile_net
 from torrefy.schema import parse_text, upgrade
@@ -44,7 +44,7 @@ def test_params_are_in_caffes_order_and_shapes(net: Net) -> None:
 def test_a_net_takes_another_batch_and_says_which_sizes_do_not_fit(net: Net) -> None:
     assert net(data=torch.zeros(5, 1, 28, 28))["prob"].shape == (5, 10)
     with pytest.raises(
-        DefinitionError,
+        LayerError,
         match='layer "ip1": the weights are made for 576 inputs, the bottom of 1x4x13x13 gives 676',
     ):
         net(data=torch.zeros(1, 1, 30, 30))

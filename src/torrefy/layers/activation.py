@@ -14,15 +14,20 @@ class ReLU(Layer):
     """max(x, 0) + negative_slope · min(x, 0)."""
 
     param = "relu_param"
+    fresh = True
+    overwrites = True
 
     def setup(self, *bottoms: Shape) -> None:
         """Read the slope."""
         self.negative_slope: float = self.p.negative_slope
 
-    def forward(self, *bottoms: Tensor) -> Tensor:
+    def forward(self, *bottoms: Tensor, overwrite: int | None = None) -> Tensor:
         """Rectify; leaky where `negative_slope` is set."""
         (x,) = bottoms
-        return F.leaky_relu(x, self.negative_slope) if self.negative_slope else F.relu(x)
+        own = overwrite is not None and not torch.is_grad_enabled()
+        if self.negative_slope:
+            return F.leaky_relu(x, self.negative_slope, own)
+        return F.relu(x, own)
 
 
 @layer("PReLU")

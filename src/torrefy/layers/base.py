@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -13,6 +14,9 @@ from torrefy.errors import LayerError
 from torrefy.layers.fillers import unfit
 
 Shape = tuple[int, ...]
+
+MOST_ELEMENTS = 1 << 31
+"""As in Caffe, a blob has fewer elements than a signed 32-bit integer can count."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class Layer(nn.Module):
     """Whether every bottom makes one top (Convolution with several bottoms)."""
     in_place: ClassVar[bool] = True
     """Whether a top may have its bottom's name."""
+    fresh: ClassVar[bool] = False
+    """Whether the tops are always memory of their own, never a view of a bottom."""
+    overwrites: ClassVar[bool] = False
+    """Whether `forward` takes `overwrite=i`, to compute in the memory of bottom i where no
+    gradient is recorded. A net says so where nothing else reads that bottom."""
 
     def __init__(self, spec: Any, num_tops: int = 1) -> None:
         """Take a LayerParameter message. Shapes are not known yet: `setup` gets them."""
@@ -73,6 +82,7 @@ class Layer(nn.Module):
 
         It is made on the meta device: memory is taken only when the net is given a device.
         """
+        self._check_count(shape)
         reason = unfit(filler, tuple(shape))
         if reason:
             raise self.error(reason[0], field=f"{attribute}_filler.type", hint=reason[1])
@@ -81,8 +91,16 @@ class Layer(nn.Module):
 
     def add_statistic(self, attribute: str, shape: Sequence[int], value: float = 0.0) -> None:
         """Declare the next blob as a buffer: saved with the weights, not learned."""
+        self._check_count(shape)
         self.declared.append(Filled(attribute, tuple(shape), value, statistic=True))
         self.register_buffer(attribute, torch.empty(tuple(shape), device="meta"))
+
+    def _check_count(self, shape: Sequence[int]) -> None:
+        if math.prod(shape) >= MOST_ELEMENTS:
+            raise self.error(
+                f"a param of {shape_text(shape)} would have {math.prod(shape):,} numbers; "
+                f"a blob holds fewer than {MOST_ELEMENTS:,}"
+            )
 
     def share(self, attribute: str, holder: Layer, theirs: str) -> None:
         """Make a declared param the same as one of another layer (`param { name: … }`).

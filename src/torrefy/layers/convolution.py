@@ -56,6 +56,7 @@ class _Convolving(Layer):
     tops = (1, None)
     pairs = True
     in_place = False
+    fresh = True
     transposed: ClassVar[bool]
 
     def setup(self, *bottoms: Shape) -> None:
@@ -118,8 +119,9 @@ class _Convolving(Layer):
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Convolve each bottom with the one kernel."""
-        tops = tuple(self.top(x) for x in bottoms)
-        return tops[0] if len(tops) == 1 else tops
+        if len(bottoms) == 1:
+            return self.top(bottoms[0])
+        return tuple(self.top(x) for x in bottoms)
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """The kernel times each place that it is laid on: the top's, or a transpose's bottom's.
@@ -127,7 +129,7 @@ class _Convolving(Layer):
         Taps on the padding count too, as is usual.
         """
         shape, other = (bottoms, tops) if self.transposed else (tops, bottoms)
-        per_number = other[0][self.channel_axis] // self.group * math.prod(self.kernel)
+        per_number: int = other[0][self.channel_axis] // self.group * math.prod(self.kernel)
         return sum(map(math.prod, shape)) * per_number
 
     def top(self, x: Tensor) -> Tensor:

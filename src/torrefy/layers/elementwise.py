@@ -14,6 +14,8 @@ class Eltwise(Layer):
 
     param = "eltwise_param"
     bottoms = (2, None)
+    fresh = True
+    overwrites = True
 
     def setup(self, *bottoms: Shape) -> None:
         """Check that the shapes agree and that coefficients fit."""
@@ -34,16 +36,17 @@ class Eltwise(Layer):
                 field="coeff",
             )
 
-    def forward(self, *bottoms: Tensor) -> Tensor:
+    def forward(self, *bottoms: Tensor, overwrite: int | None = None) -> Tensor:
         """Combine the bottoms from the first to the last."""
         if self.operation == "SUM" and self.coefficients:
             bottoms = tuple(
                 x if c == 1 else x * c for x, c in zip(bottoms, self.coefficients, strict=True)
             )
         total = bottoms[0]
+        own = None if overwrite is None or torch.is_grad_enabled() else bottoms[overwrite]
         for i, x in enumerate(bottoms[1:]):
             if self.operation == "SUM":
-                total = total + x
+                total = torch.add(total, x, out=own) if i == 0 and own is not None else total + x
             elif self.operation == "PROD":
                 total = total * x
             else:

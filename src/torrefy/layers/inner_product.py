@@ -21,6 +21,7 @@ class InnerProduct(Layer):
 
     param = "inner_product_param"
     in_place = False
+    fresh = True
 
     def setup(self, *bottoms: Shape) -> None:
         """Make the weight and the bias."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from torrefy.layers.base import Layer, Shape, layer
-
-MOST_ELEMENTS = 1 << 31
-"""As Caffe, a blob has fewer elements than a 32-bit integer can count."""
+from torrefy.layers.base import MOST_ELEMENTS, Layer, Shape, layer
 
 
 @layer("Input")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from torrefy.layers.base import Layer, Shape, layer, shape_text
+from torrefy.layers.scale import Scale
 
 
 @layer("BatchNorm")
@@ -21,6 +24,7 @@ class BatchNorm(Layer):
     """
 
     param = "batch_norm_param"
+    fresh = True
 
     def setup(self, *bottoms: Shape) -> None:
         """Make the statistics."""
@@ -50,24 +54,31 @@ class BatchNorm(Layer):
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and variance of each channel, from the sums."""
         factor: Tensor = self.factor  # type: ignore[assignment]
-        inverse = torch.where(factor == 0, torch.zeros_like(factor), 1 / factor)
+        inverse = torch.nan_to_num(factor.reciprocal(), posinf=0.0)
         return self.mean_sum * inverse, self.variance_sum * inverse  # type: ignore[operator]
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         """Normalise; in TRAIN by the batch's statistics, which are added to the sums."""
         (x,) = bottoms
-        flat = x.unsqueeze(1) if x.dim() == 1 else x
+        if x.dim() == 1:
+            return self.normalize(x.unsqueeze(1)).squeeze(1)
+        return self.normalize(x)
+
+    def normalize(
+        self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        """Normalise N×C×…, and scale and shift the channels where a factor is given."""
         if self.uses_global_statistics:
             mean, variance = self.statistics()
-            y = F.batch_norm(flat, mean, variance, eps=self.eps)
-        else:
-            if flat.numel() > flat.shape[1]:
-                y = F.batch_norm(flat, None, None, training=True, eps=self.eps)
-            else:
-                y = flat - flat  # one value a channel, which torch refuses; Caffe gives 0
-            with torch.no_grad():
-                self.accumulate(flat.detach())
-        return y.reshape(x.shape)
+            return F.batch_norm(x, mean, variance, weight, bias, eps=self.eps)
+        with torch.no_grad():
+            self.accumulate(x.detach())
+        if x.numel() > x.shape[1]:
+            return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
+        y = x - x  # one value a channel, which torch refuses; Caffe gives 0
+        if weight is not None:
+            y = y * weight.view(1, -1, *[1] * (x.dim() - 2))
+        return y if bias is None else y + bias.view(1, -1, *[1] * (x.dim() - 2))
 
     def accumulate(self, x: Tensor) -> None:
         """Add the batch's statistics to the sums."""
@@ -79,6 +90,21 @@ class BatchNorm(Layer):
         factor.mul_(self.fraction).add_(1)
         self.mean_sum.mul_(self.fraction).add_(mean)  # type: ignore[operator]
         self.variance_sum.mul_(self.fraction).add_(variance, alpha=correction)  # type: ignore[operator]
+
+
+class ScaledNorm(nn.Module):
+    """A BatchNorm and the Scale behind it as one operation: one pass over memory, not two."""
+
+    def __init__(self, norm: BatchNorm, scale: Scale) -> None:
+        """Take the two layers; they keep their params."""
+        super().__init__()
+        self.norm = norm
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise N×C×…, scale, shift."""
+        weight: Any = self.scale.weight
+        return self.norm.normalize(x, weight, self.scale.bias)
 
 
 @layer("LRN")
@@ -118,8 +144,9 @@ class LRN(Layer):
         if self.within:
             scale = F.avg_pool2d(square, n, 1, half) * self.alpha + 1
         else:
-            # Σ over a window of channels: a sum over the depth of N×1×C×H×W.
+            # The mean over a window of channels is one over the depth of N×1×C×H×W. (PyTorch's
+            # exporter loses divisor_override, so no sum.)
             deep = F.pad(square, (0, 0, 0, 0, half, half)).unsqueeze(1)
-            window = F.avg_pool3d(deep, (n, 1, 1), 1, divisor_override=1)
-            scale = window.squeeze(1) * (self.alpha / n) + self.k
+            window = F.avg_pool3d(deep, (n, 1, 1), 1)
+            scale = window.squeeze(1) * self.alpha + self.k
         return x * scale.pow(-self.beta)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,6 +28,7 @@ class Pooling(Layer):
     param = "pooling_param"
     tops = (1, 2)
     in_place = False
+    fresh = True
 
     def setup(self, *bottoms: Shape) -> None:
         """Read the geometry."""
@@ -180,7 +183,8 @@ class Pooling(Layer):
         if self.fits(x):
             return F.avg_pool2d(x, self.kernel, self.stride, self.pad, self.ceil, True)
         padded = F.pad(x, self.margins(x))
-        total = F.avg_pool2d(padded, self.kernel, self.stride, divisor_override=1)
+        # (PyTorch's exporter loses divisor_override.)
+        total = F.avg_pool2d(padded, self.kernel, self.stride) * math.prod(self.kernel)
         areas = []
         for axis in (0, 1):
             size, p, k = x.shape[2 + axis], self.pad[axis], self.kernel[axis]

@@ -13,6 +13,15 @@ class _Along(Layer):
     """What Scale and Bias share: which axes of the bottom the factor spans."""
 
     bottoms = (1, 2)
+    fresh = True
+    learned: bool
+    """Whether the factor or offset is a param, not the second bottom."""
+    start: int
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether it is one param for each channel (axis 1)."""
+        return self.learned and self.start == 1 and self.blobs[0].dim() == 1
 
     def span(self, shapes: tuple[Shape, ...]) -> Shape:
         """The factor's shape, from the second bottom or from `axis` and `num_axes`."""

@@ -1,17 +1,14 @@
-"""Graph to program: layers made, shapes found, the torch.fx graph written."""
+"""Graph to layers: each made on the meta device, every shape found, problems collected."""
 
 from __future__ import annotations
 
 import math
-import operator
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
-from torch import fx, nn
 
-from torrefy.errors import LayerError, Problem, TorrefyError, did_you_mean
+from torrefy.errors import LayerError, Problem, did_you_mean
 from torrefy.graph import Graph, Node, State, examine
 from torrefy.layers.base import Layer, Shape, shape_text
 from torrefy.plugins import by_name, plugin_manager
@@ -121,15 +118,19 @@ def _build_node(graph: Graph, node: Node, cls: type[Layer], built: Built) -> Non
         tops: Iterable[Shape] = layer.shapes()  # type: ignore[operator]
     else:
         layer.setup(*shapes)
-        tops = _infer(layer, shapes)
+        tops = infer(layer, shapes)
     _share(node, layer, built)
     built.layers[node.key] = layer
     for name, shape in zip(node.tops, tops, strict=True):
         built.shapes[name] = shape
 
 
-def _infer(layer: Layer, shapes: list[Shape]) -> list[Shape]:
-    """The tops' shapes, from running the layer on the meta device."""
+def infer(layer: Layer, shapes: list[Shape]) -> list[Shape]:
+    """The tops' shapes, from running the layer on the meta device.
+
+    Raises:
+        LayerError: the layer can't take these shapes.
+    """
     bottoms = [torch.empty(shape, device="meta") for shape in shapes]
     try:
         with torch.no_grad():
@@ -160,10 +161,11 @@ def _share(node: Node, layer: Layer, built: Built) -> None:
             "params",
             field="param",
         )
+    own: dict[str, tuple[str, int]] = {}
     for i, name in enumerate(node.param_names):
         if not name:
             continue
-        owner = built.owners.setdefault(name, (node.key, i))
+        owner = built.owners.get(name) or own.setdefault(name, (node.key, i))
         if owner == (node.key, i):
             continue
         mine = layer.declared[i]
@@ -184,81 +186,4 @@ def _share(node: Node, layer: Layer, built: Built) -> None:
                 else "share_mode: PERMISSIVE takes another shape of the same count.",
             )
         layer.share(mine.attribute, holder, theirs.attribute)
-
-
-def identifier(name: str, taken: set[str]) -> str:
-    """A Python identifier for a Caffe name, one that is not taken yet."""
-    base = re.sub(r"\W", "_", name) or "_"
-    if base[0].isdigit():
-        base = f"_{base}"
-    candidate, n = base, 1
-    while candidate in taken:
-        n += 1
-        candidate = f"{base}_{n}"
-    taken.add(candidate)
-    return candidate
-
-
-RESERVED = frozenset(dir(nn.Module())) | {
-    "code", "device", "fill", "forward", "graph", "inputs", "layers", "outputs", "params",
-    "program", "run", "save", "shapes", "stored",
-}  # fmt: skip
-"""Attributes of nets and programs that no layer's module may be called by."""
-
-
-def module_names(graph: Graph) -> dict[str, str]:
-    """The attribute under which each layer hangs in the program, by the layer's key."""
-    taken = set(RESERVED)
-    return {node.key: identifier(node.key, taken) for node in graph.nodes}
-
-
-def write_program(
-    graph: Graph, layers: dict[str, Layer], inputs: Mapping[str, str], outputs: Iterable[str]
-) -> fx.GraphModule:
-    """The net as a `torch.fx.GraphModule` that computes `outputs` and nothing else.
-
-    Its arguments are the inputs in order (a name for each value that is given); it returns a
-    tuple.
-
-    Raises:
-        TorrefyError: an output depends on an input that is not given.
-    """
-    outputs = list(outputs)
-    needed = needed_nodes(graph, inputs.values(), outputs)
-    names = module_names(graph)
-    root = nn.Module()
-    program = fx.Graph()
-    values: dict[str, fx.Node] = {}
-    taken: set[str] = set()
-    for name, value in inputs.items():
-        values[value] = program.placeholder(identifier(name, taken))
-    for node in graph.nodes:
-        if node.key not in needed:
-            continue
-        target = names[node.key]
-        root.add_module(target, layers[node.key])
-        call = program.call_module(target, tuple(values[b] for b in node.bottoms))
-        if len(node.tops) == 1:
-            values[node.tops[0]] = call
-        else:
-            for i, top in enumerate(node.tops):
-                values[top] = program.call_function(operator.getitem, (call, i))
-    program.output(tuple(values[name] for name in outputs))
-    return fx.GraphModule(root, program, class_name=identifier(graph.name or "Net", set()))
-
-
-def needed_nodes(graph: Graph, inputs: Iterable[str], outputs: Iterable[str]) -> set[str]:
-    """The keys of the nodes that the outputs depend on, given some values."""
-    given = set(inputs)
-    waiting = [value for value in outputs if value not in given]
-    needed: set[str] = set()
-    while waiting:
-        value = waiting.pop()
-        node = graph.producers[value]
-        if node.type == "Input":
-            raise TorrefyError(f'the input "{node.spec.top[node.tops.index(value)]}" is missing')
-        if node.key in needed:
-            continue
-        needed.add(node.key)
-        waiting.extend(b for b in node.bottoms if b not in given)
-    return needed
+    built.owners.update(own)

@@ -18,8 +18,8 @@ from torrefy.layers.inner_product import InnerProduct
 from torrefy.layers.normalization import BatchNorm
 from torrefy.layers.scale import Bias, Scale
 from torrefy.layers.shape import Split
-from torrefy.net.compile import needed_nodes
 from torrefy.net.net import Net, compile_net
+from torrefy.net.program import needed_nodes
 from torrefy.schema import Definition, new_message
 
 Affine = tuple[Tensor, Tensor]
@@ -77,6 +77,9 @@ class _Folding:
         source = self.graph.definition.source
         definition = Definition(message, replace(source, file=f"{source.file} (folded)"))
         folded = compile_net(definition, replace(self.graph.state, phase="test"), fill=False)
+        # An input that is overwritten in place keeps its blob's name.
+        inputs = {b: v for b, v in self.graph.inputs.items() if v in folded.graph.inputs}
+        folded.graph = replace(folded.graph, inputs=inputs)
         with torch.no_grad():
             for layer, step in zip(folded.layers.values(), self.steps, strict=True):
                 for mine, blob in zip(layer.blobs, step.blobs, strict=True):
@@ -152,9 +155,7 @@ class _Folding:
             return False
         if isinstance(layer, BatchNorm):
             return layer.use_global_stats is not False
-        if isinstance(layer, Scale | Bias):
-            return layer.learned and layer.start == 1 and layer.blobs[0].dim() == 1
-        return False
+        return isinstance(layer, Scale | Bias) and layer.per_channel
 
     def affine(self, node: Node) -> Affine:
         layer = self.net.layers[node.key]

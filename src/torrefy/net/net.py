@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from torrefy.errors import DefinitionError, TorrefyError, did_you_mean
+from torrefy.errors import DefinitionError, LayerError, TorrefyError, did_you_mean
 from torrefy.graph import Graph, State
 from torrefy.layers.base import Layer, Shape, shape_text
 from torrefy.layers.fillers import fill
-from torrefy.net.compile import Built, diagnose, module_names, write_program
+from torrefy.net.compile import Built, diagnose, infer
+from torrefy.net.program import module_names, write_program
 from torrefy.net.stored import StoredLayer, StoredNet, write_weights
 from torrefy.schema import Definition
 
@@ -75,8 +77,10 @@ class Net(nn.Module):
 
         Raises:
             TorrefyError: an input is missing, unknown, or of the wrong number of axes.
+            LayerError: a layer can't take inputs of these sizes; it is named.
         """
-        tops = self.program()(*self._feed(inputs, tuple(self.graph.inputs)))
+        starts = tuple(self.graph.inputs)
+        tops = self._execute(self.program(), starts, self._feed(inputs, starts))
         return dict(zip(self.graph.outputs, tops, strict=True))
 
     def run(self, inputs: Arrays, blobs: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -99,7 +103,8 @@ class Net(nn.Module):
         for name in (*inputs, *wanted):
             self.check_blob(name)
         starts = tuple(sorted(inputs))
-        values = self.program(wanted, starts)(*self._feed(inputs, starts))
+        program = self.program(wanted, starts)
+        values = self._execute(program, starts, self._feed(inputs, starts))
         return dict(zip(wanted, values, strict=True))
 
     def program(
@@ -169,6 +174,34 @@ class Net(nn.Module):
             raise TorrefyError(
                 f'the net has no blob "{name}"', hint=did_you_mean(name, self.shapes)
             )
+
+    def _execute(
+        self, program: fx.GraphModule, names: Sequence[str], fed: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Run a program; what fails for want of the right sizes is told by its layer."""
+        values: tuple[Tensor, ...]
+        if torch.compiler.is_compiling():
+            values = program(*fed)
+            return values
+        try:
+            values = program(*fed)
+        except (RuntimeError, IndexError, ValueError):
+            self._explain(dict(zip(names, (tuple(x.shape) for x in fed), strict=True)))
+            raise
+        return values
+
+    def _explain(self, given: dict[str, Shape]) -> None:
+        """Raise the error of the first layer that can't take what comes from such inputs."""
+        shapes = {self.graph.inputs.get(name, name): shape for name, shape in given.items()}
+        for node in self.graph.nodes:
+            if node.type == "Input" or not all(b in shapes for b in node.bottoms):
+                continue
+            layer = copy.deepcopy(self.layers[node.key]).to("meta")
+            try:
+                tops = infer(layer, [shapes[b] for b in node.bottoms])
+            except LayerError as error:
+                raise error.within(place=node.place, layer=node.name) from None
+            shapes.update(zip(node.tops, tops, strict=True))
 
     def _shape_of_input(self, name: str) -> Shape:
         return self.shapes[self.graph.inputs.get(name, name)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "a gzip archive"),
     (b"%PDF", "a PDF document"),
     (b"\x7fELF", "a program"),
-    (b"<!DOCTYPE", "a web page (a download that failed?)"),
+    (b"<!doctype", "a web page (a download that failed?)"),
     (b"<html", "a web page (a download that failed?)"),
     (b"version https://git-lfs", "a git-lfs pointer (run `git lfs pull`)"),
 )
@@ -162,7 +161,7 @@ def decode(data: bytes, file: str) -> Source:
 def kind_of(head: bytes) -> str:
     """What a file is by its first bytes, where that is surely no text: "a JPEG picture"."""
     for signature, kind in SIGNATURES:
-        if head.lstrip(b" \r\n\t").startswith(signature) or head.startswith(signature):
+        if head.startswith(signature) or head.lstrip(b" \r\n\t").lower().startswith(signature):
             return kind
     if head and not head.strip(b"\0"):
         return "a file of zero bytes"
@@ -174,8 +173,8 @@ def kind_of(head: bytes) -> str:
     return ""
 
 
-def _siblings(path: Path) -> Iterator[str] | list[str]:
+def _siblings(path: Path) -> list[str]:
     try:
-        return [entry.name for entry in path.parent.iterdir()]
+        return sorted(entry.name for entry in path.parent.iterdir())
     except OSError:
         return []

@@ -100,6 +100,8 @@ class _Parser:
         self.text = source.text
         self.problems: list[Problem] = []
         self.layer = ""
+        """The name of the layer that is being read, once it is known; likewise its type."""
+        self.type = ""
         self.position = 0
         self.kind = _END
         self.token = ""
@@ -140,7 +142,8 @@ class _Parser:
     def fields(self, target: Any, mark: Mark, close: str, depth: int) -> None:
         """The fields of a message up to its closing bracket (or the end, for the outermost)."""
         descriptor: Descriptor = target.DESCRIPTOR
-        outer_layer = self.layer
+        if depth == 1:
+            self.layer = self.type = ""
         while True:
             if self.kind == _WORD:
                 self.field(target, descriptor, mark, depth)
@@ -157,7 +160,8 @@ class _Parser:
                         f'the required field "{required.name}" of {descriptor.name} is missing',
                         mark.offset,
                     )
-        self.layer = outer_layer
+        if depth == 1:
+            self.layer = self.type = ""
 
     def field(self, target: Any, descriptor: Descriptor, mark: Mark, depth: int) -> None:
         name, offset = self.token, self.start
@@ -165,11 +169,10 @@ class _Parser:
         self.next()
         if field is None:
             if self.kind == _SIGN and self.token in ":{<[":
-                self.problem(
-                    f'{descriptor.name} has no field "{name}"',
-                    offset,
-                    did_you_mean(name, [f.name for f in descriptor.fields]),
-                )
+                hint = did_you_mean(name, [f.name for f in descriptor.fields])
+                if not hint and depth == 1 and self.type:
+                    hint = f'Does its type, "{self.type}", need a plugin?'
+                self.problem(f'{descriptor.name} has no field "{name}"', offset, hint)
                 self.skip(depth)
                 return
             raise self.stop(f'":" or "{{" after "{name}"')
@@ -232,8 +235,10 @@ class _Parser:
             getattr(target, field.name).append(value)
             return
         setattr(target, field.name, value)
-        if field.number in (1, 4) and field.name == "name" and depth == 1:
+        if depth == 1 and field.name == "name":
             self.layer = value
+        elif depth == 1 and field.name == "type" and isinstance(value, str):
+            self.type = value
 
     def scalar(self, field: FieldDescriptor) -> Any:
         """One scalar value by the field's type; None after a problem was noted."""

@@ -1,0 +1,109 @@
+"""Files of weights, read whole and written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from torrefy.errors import Place, WeightsError, did_you_mean
+from torrefy.schema.source import kind_of
+
+HEAD = 4096
+"""How many bytes tell what a file is."""
+
+
+def read_whole(path: Path, what: str, suffix: str) -> memoryview:
+    """A file's bytes, read-only, in memory of their own.
+
+    Not a memory map: when someone cuts the file of a map short, touching it kills the process.
+
+    Args:
+        path: The file.
+        what: What it should be, for messages: "caffemodel".
+        suffix: The ending of such files, for hints: ".caffemodel".
+
+    Raises:
+        WeightsError: no such file, not a file, empty, surely something else, too large for
+            memory, or changed while it was read.
+    """
+    place = Place(str(path))
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            names = sorted(name for name in _names(path) if name.endswith(suffix))
+            hint = f"It holds {', '.join(names[:5])}." if names else ""
+            raise WeightsError(f"this is a directory, not a {what}", place=place, hint=hint)
+        if not stat.S_ISREG(mode):
+            raise WeightsError(f"this is a device or a pipe, not a {what}", place=place)
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if not size:
+                raise WeightsError("the file is empty", place=place)
+            kind = kind_of(file.read(HEAD))
+            if kind and not kind.startswith("a binary"):
+                raise WeightsError(f"this is {kind}, not a {what}", place=place)
+            file.seek(0)
+            buffer = np.empty(size, np.uint8)
+            filled = 0
+            while filled < size and (count := file.readinto(buffer[filled:].data)):
+                filled += count
+            if filled < size:
+                raise WeightsError("the file was cut short while it was read", place=place)
+            buffer.setflags(write=False)
+            return buffer.data
+    except FileNotFoundError:
+        raise WeightsError(
+            "no such file", place=place, hint=did_you_mean(path.name, _names(path.parent))
+        ) from None
+    except OSError as error:
+        raise WeightsError(f"can't be read: {error.strerror}", place=place) from None
+    except MemoryError:
+        raise WeightsError(f"its {size} bytes don't fit into memory", place=place) from None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of `path` once everything is on the disk.
+
+    Until then, and for good when anything fails, `path` stays as it was. The file lies in the
+    same folder; a link is followed, not replaced; an existing file's permissions are kept.
+
+    Raises:
+        WeightsError: it can't be written.
+    """
+    place = Place(str(path))
+    temporary: Path | None = None
+    try:
+        target = path.resolve()
+        exists = target.exists()
+        if exists and not target.is_file():
+            raise WeightsError("this is no file that could be replaced", place=place)
+        temporary = target.with_name(f".torrefy-{secrets.token_hex(8)}.part")
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if exists:
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        raise WeightsError(f"can't be written: {error.strerror or error}", place=place) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return []
