@@ -1,0 +1,244 @@
+"""Preprocessing: what a net's card says is done to a picture, done."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from torrefy.data.pictures import read_picture
+from torrefy.errors import DefinitionError, PictureError, Place, Problem
+from torrefy.schema import new_message, parse_text, write_text
+
+MESSAGE = "torrefy.Preprocessing"
+
+MOST_PIXELS = 1 << 26
+"""The largest picture that is made on the way to a net (8192 by 8192)."""
+
+_RESAMPLING = {
+    "BILINEAR": Image.Resampling.BILINEAR,
+    "NEAREST": Image.Resampling.NEAREST,
+    "BICUBIC": Image.Resampling.BICUBIC,
+}
+
+
+class Preprocessor:
+    """Turns pictures into what a net takes, as a `torrefy.Preprocessing` message says.
+
+    A picture is resized, its centre cropped to the net's size, and its values x become
+    (x − mean)·scale in float32, as in Caffe's transformer.
+
+    - STRETCH resizes to the given size whatever the aspect; SHORTER_SIDE to the smallest picture
+      of the same aspect that covers the given size, the longer side rounded.
+    - The crop starts at ⌊(size − cropped) / 2⌋, as Caffe's.
+    - Resizing is Pillow's: a new pixel is an average over all the old ones that it covers.
+      Caffe's OpenCV looks at the 4 nearest (16 for BICUBIC), also where a picture is made much
+      smaller, and skips what lies between; its answers differ a little from these.
+
+    Example:
+        >>> card = Preprocessor.from_text("width: 2 height: 2 mean: 100 scale: 0.5")
+        >>> card(np.full((5, 7, 3), 102, np.uint8))[0]
+        array([[1., 1.],
+               [1., 1.]], dtype=float32)
+    """
+
+    def __init__(self, message: Any, place: Callable[[str], Place] | None = None) -> None:
+        """Take a `torrefy.Preprocessing` message; it is copied.
+
+        Args:
+            message: the message.
+            place: tells where a field of it stands, for errors (`Definition.place`).
+
+        Raises:
+            DefinitionError: with all that is wrong.
+        """
+        problems = [
+            Problem(text, place(field) if place else None) for field, text in _problems(message)
+        ]
+        if problems:
+            raise DefinitionError(problems)
+        self.message = new_message(MESSAGE)
+        self.message.CopyFrom(message)
+        self.blob: str = message.blob
+        """The net's input that takes the pictures."""
+        self.colour: str = message.Colour.Name(message.colour)
+        """The channel order of pictures given and arrays made: "BGR", "RGB" or "GRAY"."""
+        self.channels = _channels(message)
+        self.width: int = message.width
+        self.height: int = message.height
+        self._resampling = _RESAMPLING[message.Interpolation.Name(message.interpolation)]
+        mean = np.array(list(message.mean) or [0.0], np.float32)
+        self._mean = mean.reshape(-1, 1, 1)
+        self._scale = np.float32(message.scale)
+
+    @classmethod
+    def from_text(cls, text: str, file: str = "<preprocessing>") -> Preprocessor:
+        """The preprocessor that `to_text` wrote; errors call the text `file`."""
+        definition = parse_text(text, MESSAGE, file)
+        return cls(definition.message, definition.place)
+
+    def to_text(self) -> str:
+        """The message as text: what an exported file's metadata keeps."""
+        return write_text(self.message)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C×H×W of what is made."""
+        return self.channels, self.height, self.width
+
+    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """H×W×C bytes, in the order of `colour`, to C×H×W float32.
+
+        Raises:
+            PictureError: an array of another kind, or a picture so narrow that resizing it would
+                take more than MOST_PIXELS.
+        """
+        wanted = picture.dtype == np.uint8 and picture.ndim == 3
+        if not wanted or picture.shape[2] != self.channels or not picture.size:
+            shape = "x".join(map(str, picture.shape))
+            raise PictureError(
+                f"expected a picture of HxWx{self.channels} bytes in the order {self.colour}, "
+                f"found {shape} of {picture.dtype}"
+            )
+        height, width = picture.shape[:2]
+        resized = self._resized_to(width, height)
+        if math.prod(resized) > MOST_PIXELS:
+            raise PictureError(
+                f"the picture is {width}x{height}: too narrow to be resized to "
+                f"{resized[0]}x{resized[1]}"
+            )
+        if resized != (width, height):
+            flat = picture[..., 0] if self.channels == 1 else picture
+            image = Image.fromarray(flat).resize(resized, self._resampling)
+            picture = np.asarray(image).reshape(resized[1], resized[0], self.channels)
+        top = (resized[1] - self.height) // 2
+        left = (resized[0] - self.width) // 2
+        cropped = picture[top : top + self.height, left : left + self.width]
+        values = cropped.transpose(2, 0, 1).astype(np.float32)
+        values -= self._mean
+        values *= self._scale
+        return np.ascontiguousarray(values)
+
+    def _resized_to(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of a picture before it is cropped."""
+        message = self.message
+        to_width = message.resize_width or self.width
+        to_height = message.resize_height or self.height
+        if message.resize == message.STRETCH:
+            return to_width, to_height
+        scale = max(to_width / width, to_height / height)
+        return max(to_width, round(width * scale)), max(to_height, round(height * scale))
+
+    def read(self, path: Path | str) -> NDArray[np.float32]:
+        """Read a picture file and make it C×H×W for the net.
+
+        Raises:
+            PictureError: the file can't be read as a picture; it is named.
+        """
+        try:
+            return self(read_picture(path, self.colour))
+        except PictureError as error:
+            raise error.within(place=Place(str(path))) from None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some pictures, ready for a net."""
+
+    paths: tuple[Path, ...]
+    pictures: NDArray[np.float32]
+    """N, C, H, W; in the order of `paths`."""
+
+
+def read_batches(
+    paths: Iterable[Path | str],
+    preprocessor: Preprocessor,
+    size: int = 32,
+    *,
+    broken: Callable[[PictureError], None] | None = None,
+    workers: int | None = None,
+) -> Iterator[Batch]:
+    """Read pictures in their order, a few threads ahead of whoever takes the batches.
+
+    Args:
+        paths: the picture files.
+        preprocessor: what is done to each.
+        size: pictures to a batch; the last batch may have fewer.
+        broken: called with the error of each picture that can't be read, in order; such a
+            picture is in no batch. Without it the first broken picture's error is raised.
+        workers: threads (Pillow decodes and resizes outside Python's lock); by default one for
+            each processor, at most 8.
+    """
+    if size < 1:
+        raise ValueError(f"size must be 1 or more, found {size}")
+    workers = workers or min(8, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
+    ahead: deque[tuple[Path, Future[NDArray[np.float32]]]] = deque()
+    queue = iter(paths)
+
+    def submit(count: int) -> None:
+        for _, path in zip(range(count), queue, strict=False):
+            ahead.append((Path(path), pool.submit(preprocessor.read, path)))
+
+    try:
+        submit(size + 2 * workers)
+        read: list[tuple[Path, NDArray[np.float32]]] = []
+        while ahead:
+            path, future = ahead.popleft()
+            submit(1)
+            try:
+                read.append((path, future.result()))
+            except PictureError as error:
+                if broken is None:
+                    raise
+                broken(error)
+            if len(read) == size or (read and not ahead):
+                yield Batch(tuple(p for p, _ in read), np.stack([values for _, values in read]))
+                read = []
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _channels(message: Any) -> int:
+    return 1 if message.colour == message.GRAY else 3
+
+
+def _problems(message: Any) -> Iterator[tuple[str, str]]:
+    """The fields of a Preprocessing message that are wrong, with what is wrong."""
+    if not message.blob:
+        yield "blob", "the blob has no name"
+    for first, second in (("width", "height"), ("resize_width", "resize_height")):
+        sides = getattr(message, first), getattr(message, second)
+        needed = first == "width" or message.HasField(first) or message.HasField(second)
+        if needed and 0 in sides:
+            yield (
+                first,
+                f"{first} and {second} go together, both above 0; found {sides[0]}x{sides[1]}",
+            )
+        elif math.prod(sides) > MOST_PIXELS:
+            yield first, f"a {first} and {second} of {sides[0]}x{sides[1]} are too large"
+    resize = message.resize_width, message.resize_height
+    if all(resize) and (resize[0] < message.width or resize[1] < message.height):
+        yield (
+            "resize_width",
+            f"resized to {resize[0]}x{resize[1]}, a picture can't be cropped to "
+            f"{message.width}x{message.height}",
+        )
+    channels = _channels(message)
+    if len(message.mean) not in {0, 1, channels}:
+        colour = message.Colour.Name(message.colour)
+        wanted = "1" if channels == 1 else f"1 or {channels}"
+        yield "mean", f"{len(message.mean)} values of mean for {colour}: give {wanted}"
+    if not all(map(math.isfinite, message.mean)):
+        yield "mean", f"mean must be finite, found {', '.join(f'{x:g}' for x in message.mean)}"
+    if not math.isfinite(message.scale) or message.scale == 0:
+        yield "scale", f"scale must be a finite number other than 0, found {message.scale:g}"
