@@ -6,20 +6,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torrefy.data.recipe import Recipe
     from torrefy.errors import TorrefyError
+    from torrefy.export.onnx import ExportReport, export_onnx
     from torrefy.net.net import Net
+    from torrefy.runtime.classifier import Classifier
     from torrefy.weights.load import load_net
 
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
+    "Classifier": "torrefy.runtime.classifier",
+    "ExportReport": "torrefy.export.onnx",
     "Net": "torrefy.net.net",
+    "Recipe": "torrefy.data.recipe",
     "TorrefyError": "torrefy.errors",
+    "export_onnx": "torrefy.export.onnx",
     "load_net": "torrefy.weights.load",
 }
 """Where each public name lives. It is imported on first use: `import torrefy` is cheap."""
 
-__all__ = ["Net", "TorrefyError", "__version__", "load_net"]
+__all__ = [
+    "Classifier",
+    "ExportReport",
+    "Net",
+    "Recipe",
+    "TorrefyError",
+    "__version__",
+    "export_onnx",
+    "load_net",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,296 @@
+"""A Net written as an ONNX file, and compared with the file by running both."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torrefy import __version__
+from torrefy.data.recipe import Recipe
+from torrefy.errors import ExportError, Place, TorrefyError
+from torrefy.net.fold import fold
+from torrefy.net.net import Net
+from torrefy.runtime.session import OnnxModel, Shape
+
+OPSET = 20
+"""ONNX's operator set. From 19 on ONNX Runtime's average pooling has the right divisor where a
+window hangs over the edge."""
+
+MOST_INLINE = 1 << 30
+"""Weights of more bytes than this go to a second file: protobuf ends at 2 GiB."""
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported, and how well it agrees with the net."""
+
+    path: Path
+    inputs: dict[str, Shape]
+    """The inputs' shapes; "batch" may vary."""
+    outputs: dict[str, Shape]
+    opset: int
+    bytes: int
+    """The size of the file, and of the second one with the weights where there is one."""
+    layers: int
+    """Layers of the net that take part."""
+    folded: int
+    """How many of them were folded into others."""
+    difference: float
+    """The largest absolute difference between the net in PyTorch and the file in ONNX Runtime."""
+    blob: str
+    """The output that has it."""
+    notes: tuple[str, ...] = ()
+
+
+def export_onnx(
+    net: Net,
+    path: str | Path,
+    *,
+    blobs: Iterable[str] | None = None,
+    recipe: Recipe | None = None,
+    opset: int = OPSET,
+    tolerance: float = TOLERANCE,
+) -> ExportReport:
+    """Write a net as an ONNX file with weights, folded for inference, and check it.
+
+    Blobs keep their names. The batch size may vary unless the definition fixes it. BatchNorm,
+    Scale and Bias are folded into the layers before them, Dropout is gone. The file passes
+    ONNX's checker and is run in ONNX Runtime on random inputs beside the net; only if both agree
+    it takes its place at `path`.
+
+    Args:
+        net: a net in phase test, on any device.
+        path: the file; a file there is replaced.
+        blobs: which blobs are outputs; None: the net's outputs.
+        recipe: preprocessing and labels that the file shall carry.
+        opset: ONNX's operator set.
+        tolerance: the largest difference allowed between PyTorch and ONNX Runtime: absolute, or
+            relative to the output's largest value where that is above 1.
+
+    Raises:
+        ExportError: the net is for training, has no inputs, can't be expressed, or disagrees.
+        TorrefyError: there is no such blob.
+    """
+    path = Path(path)
+    place = Place(str(path))
+    if net.graph.state.phase != "test":
+        raise ExportError("the net is compiled for phase train", hint='Load it with phase="test".')
+    outputs = tuple(net.graph.outputs if blobs is None else blobs)
+    for name in outputs:
+        net.check_blob(name)
+    if not net.graph.inputs or not outputs:
+        raise ExportError("the net has no inputs or no outputs, so there is nothing to export")
+    if not path.parent.is_dir():
+        raise ExportError(f"there is no folder {path.parent}", place=place)
+    folded = fold(net, outputs).cpu()
+    program, notes = _translate(folded, outputs, opset)
+    model = program.model_proto
+    names = _finish(model, folded, outputs, recipe or Recipe(name=net.graph.name))
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            written = _write(model, Path(folder) / path.name)
+            difference, blob = _compare(net, written, names, tolerance, recipe)
+            shapes = OnnxModel(written)
+            size = sum(file.stat().st_size for file in Path(folder).iterdir())
+            for file in sorted(Path(folder).iterdir(), reverse=True):  # the weights first
+                file.replace(path.parent / file.name)
+    except OSError as error:
+        raise ExportError(f"can't be written: {error.strerror}", place=place) from None
+    taking_part = len(_taking_part(net, outputs))
+    return ExportReport(
+        path=path,
+        inputs=shapes.inputs,
+        outputs=shapes.outputs,
+        opset=opset,
+        bytes=size,
+        layers=taking_part,
+        folded=taking_part - sum(1 for n in folded.graph.nodes if n.type != "Input"),
+        difference=difference,
+        blob=blob,
+        notes=notes,
+    )
+
+
+def _taking_part(net: Net, outputs: Sequence[str]) -> list[Any]:
+    return [n for n in net.program(outputs).graph.nodes if n.op == "call_module"]
+
+
+def _translate(net: Net, outputs: Sequence[str], opset: int) -> tuple[Any, tuple[str, ...]]:
+    """PyTorch's exporter at work: with any batch size if the net takes any, else with its own."""
+    shapes = list(net.inputs.values())
+    several = [(s[0] + 1, *s[1:]) if s else s for s in shapes]
+    why = ""
+    if any(shapes) and all(0 not in s for s in several):
+        try:
+            program = net.program(outputs)
+            with torch.no_grad():
+                program(*(torch.zeros(s) for s in several))
+            axes = tuple({0: torch.export.Dim.AUTO} if s else {} for s in shapes)
+            return _export(net, outputs, several, axes, opset), ()
+        except (TorrefyError, RuntimeError) as error:
+            why = str(error).splitlines()[0]
+    try:
+        program = _export(net, outputs, shapes, None, opset)
+    except (TorrefyError, RuntimeError) as error:
+        raise ExportError(
+            f"PyTorch's exporter can't express the net: {str(error).splitlines()[0]}"
+        ) from error
+    return program, (f"the batch size is fixed to the definition's: {why}",)
+
+
+def _export(net: Net, outputs: Sequence[str], shapes: Sequence[Any], axes: Any, opset: int) -> Any:
+    with _quiet(), torch.no_grad():
+        return torch.onnx.export(
+            net.program(outputs),
+            tuple(torch.zeros(shape) for shape in shapes),
+            dynamo=True,
+            input_names=list(net.inputs),
+            output_names=_output_names(net, outputs),
+            dynamic_shapes=axes,
+            opset_version=opset,
+            verbose=False,
+        )
+
+
+def _output_names(net: Net, outputs: Sequence[str]) -> list[str]:
+    """The outputs' names; an input that is overwritten in place can't have one name for both."""
+    return [f"{name}_out" if name in net.graph.inputs else name for name in outputs]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """PyTorch's exporter without its talk of packages that are not needed here."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _finish(model: Any, net: Net, outputs: Sequence[str], recipe: Recipe) -> dict[str, str]:
+    """Names, metadata and origin; returns the net's blob of each output of the file."""
+    model.producer_name = "torrefy"
+    model.producer_version = __version__
+    model.graph.name = net.graph.name or "net"
+    # The exporter notes source lines of whoever ran it at every node.
+    for part in (*model.graph.node, *model.graph.input, *model.graph.output,
+                 *model.graph.value_info, *model.graph.initializer, model.graph):  # fmt: skip
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+    del model.metadata_props[:]
+    for key, value in recipe.to_metadata().items():
+        model.metadata_props.add(key=key, value=value)
+    _name_batch(model)
+    return dict(zip(_output_names(net, outputs), outputs, strict=True))
+
+
+def _name_batch(model: Any) -> None:
+    """Call the varying extents "batch", and by their input where there are several."""
+    names: dict[str, str] = {}
+    for value in model.graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                names.setdefault(dim.dim_param, f"batch_{value.name}" if names else "batch")
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
+
+
+def _write(model: Any, path: Path) -> Path:
+    import onnx
+
+    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if weights > MOST_INLINE:
+        onnx.save_model(
+            model, path, save_as_external_data=True, location=f"{path.name}.data",
+            size_threshold=1024,
+        )  # fmt: skip
+    else:
+        onnx.save_model(model, path)
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"ONNX's checker refuses the file: {error}") from None
+    return path
+
+
+def _compare(
+    net: Net, path: Path, names: dict[str, str], tolerance: float, recipe: Recipe | None
+) -> tuple[float, str]:
+    """The largest difference between net and file, and its output.
+
+    Raises:
+        ExportError: it is above the tolerance.
+    """
+    model = OnnxModel(path)
+    random = np.random.default_rng(0)
+    worst, worst_blob = 0.0, next(iter(names))
+    training = net.training
+    net.eval()
+    try:
+        for more in (0, 2):
+            inputs = {
+                name: _random(random, shape, sum(net.inputs[name][:1]) + more, recipe)
+                for name, shape in model.inputs.items()
+            }
+            with torch.no_grad():
+                expected = net.run(inputs, list(names.values()))
+            found = model.run(inputs)
+            for name, blob in names.items():
+                difference, scale = _distance(found[name], expected[blob])
+                if not difference <= tolerance * max(1.0, scale):
+                    raise ExportError(
+                        f'blob "{blob}": the file differs from the net by {difference:.3g} where '
+                        f"the largest value is {scale:.3g}; allowed is {tolerance:g}",
+                        hint="Nothing was written. A larger tolerance would allow it.",
+                    )
+                if difference > worst:
+                    worst, worst_blob = difference, blob
+            if not any(isinstance(dim, str) for s in model.inputs.values() for dim in s):
+                break
+    finally:
+        net.train(training)
+    return worst, worst_blob
+
+
+def _random(
+    random: np.random.Generator, shape: Shape, batch: int, recipe: Recipe | None
+) -> NDArray[np.float32]:
+    """Noise of the size of what the net sees: with a recipe, pictures less their mean."""
+    dims = [dim if isinstance(dim, int) else batch for dim in shape]
+    message = recipe.preprocessor.message if recipe and recipe.preprocessor else None
+    spread = 64.0 * message.scale if message else 1.0
+    return (random.standard_normal(dims) * spread).astype(np.float32)
+
+
+def _distance(found: NDArray[Any], expected: Tensor) -> tuple[float, float]:
+    """The largest difference, and the largest value that is expected."""
+    wanted = expected.double().cpu().numpy()
+    if found.shape != wanted.shape:
+        raise ExportError(
+            f"an output of the file is {found.shape} where the net's is {wanted.shape}"
+        )
+    if not wanted.size:
+        return 0.0, 0.0
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(found - wanted)
+    difference[(found == wanted) | (np.isnan(found) & np.isnan(wanted))] = 0
+    return float(difference.max()), float(np.nanmax(np.abs(wanted), initial=0.0))

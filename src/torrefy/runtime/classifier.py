@@ -1,0 +1,183 @@
+"""Pictures into answers, by a zoo model in PyTorch or an exported file in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torrefy.data.preprocess import Preprocessor, read_batches
+from torrefy.data.recipe import Recipe
+from torrefy.errors import PictureError, TorrefyError
+from torrefy.runtime.session import OnnxModel
+from torrefy.zoo import find_card, pull
+from torrefy.zoo.recipe import recipe_of
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One class and how sure the model is of it."""
+
+    index: int
+    """The class's place in the output."""
+    label: str
+    """Its name, or its number where no labels are known."""
+    score: float
+    """The output's value for it: a probability where the net ends in Softmax."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one picture."""
+
+    path: Path
+    guesses: tuple[Guess, ...]
+    """The likeliest classes, the best first."""
+
+
+class Engine(Protocol):
+    """What runs a model: N×C×H×W pictures to N×classes."""
+
+    def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute the output."""
+
+
+class Classifier:
+    """Says what is in pictures.
+
+    Args:
+        model: a zoo model's name, or an .onnx file that Torrefy exported with preprocessing.
+        device: "cpu" or "cuda".
+
+    Raises:
+        TorrefyError: there is no such model, it can't be fetched, or its file doesn't say what
+            is done to a picture.
+
+    Example:
+        classifier = torrefy.Classifier("squeezenet_v1.1")
+        for answer in classifier.classify(["cat.png"]):
+            print(answer.path, answer.guesses[0].label)
+    """
+
+    def __init__(self, model: str | Path, device: str = "cpu") -> None:
+        """Load the model."""
+        self.model = str(model)
+        engine, recipe = _open(model, device)
+        if recipe.preprocessor is None:
+            raise TorrefyError(
+                f"{model}: the file doesn't say what is done to a picture",
+                hint="Export it with --preprocessing and --labels.",
+            )
+        self._engine = engine
+        self.recipe = recipe
+        self.preprocessor: Preprocessor = recipe.preprocessor
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes in the order of the output."""
+        return self.recipe.labels
+
+    def predict(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The output for preprocessed pictures, N×C×H×W to N×classes.
+
+        Raises:
+            TorrefyError: the output has not one number for each picture and label.
+        """
+        scores = self._engine(pictures)
+        flat = scores.reshape(len(pictures), -1) if scores.size else scores
+        if len(scores) != len(pictures) or (self.labels and flat.shape[1] != len(self.labels)):
+            raise TorrefyError(
+                f"{self.model}: {len(self.labels)} labels, but the output for "
+                f"{len(pictures)} pictures is {'x'.join(map(str, scores.shape))}"
+            )
+        return flat
+
+    def classify(
+        self,
+        paths: Iterable[str | Path],
+        top: int = 5,
+        *,
+        batch: int = 32,
+        broken: Callable[[PictureError], None] | None = None,
+    ) -> Iterator[Answer]:
+        """Classify picture files, batch by batch, in their order.
+
+        Args:
+            paths: the files.
+            top: how many classes to name.
+            batch: pictures to a batch.
+            broken: called with the error of each picture that can't be read, and the rest go
+                on; without it the first such error is raised.
+        """
+        for pictures in read_batches(paths, self.preprocessor, batch, broken=broken):
+            scores = self.predict(pictures.pictures)
+            for path, row in zip(pictures.paths, scores, strict=True):
+                yield Answer(path, self._best(row, top))
+
+    def _best(self, row: NDArray[np.float32], top: int) -> tuple[Guess, ...]:
+        order = np.argsort(-row, kind="stable")[:top]
+        return tuple(
+            Guess(int(i), self.labels[i] if self.labels else str(i), float(row[i])) for i in order
+        )
+
+
+def _open(model: str | Path, device: str) -> tuple[Engine, Recipe]:
+    """An engine for a file or a zoo model, and its recipe."""
+    if str(model).endswith(".onnx"):
+        return _onnx_engine(OnnxModel(model, device))
+    if Path(model).is_file():
+        raise TorrefyError(
+            f"{model}: expected a zoo model's name or an .onnx file",
+            hint="`torrefy export` makes one of a prototxt and its weights.",
+        )
+    card = find_card(str(model))
+    return _net_engine(card.name, device), recipe_of(card)
+
+
+def _onnx_engine(model: OnnxModel) -> tuple[Engine, Recipe]:
+    recipe = model.recipe
+    (blob, *others) = model.inputs
+    if recipe.preprocessor:
+        blob = recipe.preprocessor.blob
+    if others or blob not in model.inputs:
+        raise TorrefyError(
+            f"{model.path}: pictures go to the input {blob}, the file takes "
+            f"{', '.join(model.inputs)}"
+        )
+    output = recipe.output or next(iter(model.outputs))
+    fixed = model.inputs[blob][0]
+
+    def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not isinstance(fixed, int):
+            return model.run({blob: pictures}, [output])[output]
+        # The definition fixed the batch: whole batches, the last one filled up.
+        rows = []
+        for i in range(0, len(pictures), fixed):
+            part = pictures[i : i + fixed]
+            filled = np.concatenate([part, np.repeat(part[:1], fixed - len(part), axis=0)])
+            rows.append(model.run({blob: filled}, [output])[output][: len(part)])
+        return np.concatenate(rows)
+
+    return run, recipe
+
+
+def _net_engine(name: str, device: str) -> Engine:
+    import torch
+
+    from torrefy.weights.load import load_net
+
+    pulled = pull(name)
+    message: Any = pulled.card.message
+    net = load_net(pulled.definition, pulled.weights, device=device)
+
+    def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            blobs = net.run({message.input.blob: pictures}, [message.output])
+        scores: NDArray[np.float32] = blobs[message.output].cpu().numpy()
+        return scores
+
+    return run

@@ -1,0 +1,364 @@
+"""`torrefy check`: every mistake that a definition can hold, word for word."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.cli.conftest import Run, Script
+from tests.conftest import LENET
+
+DATA = (
+    'layer { name: "data" type: "Input" top: "data"\n'
+    "  input_param { shape { dim: 2 dim: 3 dim: 8 dim: 8 } } }\n"
+)
+CONVOLUTION = (
+    'layer { name: "%s" type: "Convolution" bottom: "%s" top: "%s"\n  convolution_param { %s } }\n'
+)
+
+
+def conv(name: str, bottom: str, top: str, parameters: str = "num_output: 4 kernel_size: 3") -> str:
+    return CONVOLUTION % (name, bottom, top, parameters)
+
+
+def told(run: Run, text: str, *options: str) -> list[str]:
+    """The lines that check prints for a definition that is wrong, less the last one's count."""
+    Path("net.prototxt").write_text(text)
+    result = run("check", "net.prototxt", *options)
+    assert result.exit_code == 1
+    assert result.stderr == ""
+    *lines, count = result.stdout.splitlines()
+    number = sum(": note: " not in line for line in lines)
+    assert count == f"{number} problem{'s' if number > 1 else ''}"
+    return lines
+
+
+# --- What is right ---
+
+
+def test_a_good_definition_is_ok(run: Run, lenet: Path) -> None:
+    result = run("check", "lenet.prototxt")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "lenet.prototxt: ok, 6 layers in phase test\n"
+
+
+def test_upgrades_are_noted(run: Run) -> None:
+    text = (
+        'input: "data" input_dim: [1, 3, 8, 8]\n'
+        'layers { name: "a" type: RELU bottom: "data" top: "a" }\n'
+        'layers { name: "a" type: RELU bottom: "a" top: "b" }\n'
+    )
+    Path("old.prototxt").write_text(text)
+    assert run("check", "old.prototxt").stdout.splitlines() == [
+        "old.prototxt: note: upgraded from V1 layers",
+        'old.prototxt:3:16: note: two layers are called "a"; weights go to the first',
+        "old.prototxt: ok, 3 layers in phase test",
+    ]
+
+
+def test_the_state_chooses_the_layers(run: Run) -> None:
+    rules = {
+        "a": "include { phase: TRAIN }",
+        "b": "include { phase: TEST }",
+        "c": 'include { stage: "deploy" }',
+        "d": "include { min_level: 2 }",
+    }
+    layers = [
+        f'layer {{ name: "{name}" type: "ReLU" bottom: "data" top: "{name}" {rule} }}\n'
+        for name, rule in rules.items()
+    ]
+    Path("net.prototxt").write_text(DATA + "".join(layers))
+
+    def layers_in(*options: str) -> str:
+        return run("check", "net.prototxt", *options).stdout
+
+    assert layers_in() == "net.prototxt: ok, 2 layers in phase test\n"
+    assert layers_in("--phase", "TRAIN") == "net.prototxt: ok, 2 layers in phase train\n"
+    assert "ok, 4 layers" in layers_in("--stage", "deploy", "--stage", "x", "--level", "2")
+
+
+# --- What is wrong, one by one ---
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (  # an unknown field
+            DATA + 'layer { name: "c" type: "Convolution" bottom: "data" top: "c"\n'
+            "  convolution_param { num_ouput: 4 kernel_size: 3 } }",
+            'net.prototxt:4:23: layer "c": ConvolutionParameter has no field "num_ouput". '
+            'Did you mean "num_output"?',
+        ),
+        (  # an unknown layer type
+            DATA + 'layer { name: "r" type: "Relu" bottom: "data" top: "r" }',
+            'net.prototxt:3:25: layer "r": there is no layer type "Relu". '
+            'Did you mean "ReLU"?',
+        ),
+        (  # a layer type that nothing resembles
+            DATA + 'layer { name: "r" type: "MyVeryOwnThing" bottom: "data" top: "r" }',
+            'net.prototxt:3:25: layer "r": there is no layer type "MyVeryOwnThing". '
+            "Is a plugin missing?",
+        ),
+        (  # no layer type
+            DATA + 'layer { name: "r" bottom: "data" top: "r" }',
+            'net.prototxt:3:1: layer "r": the layer has no type',
+        ),
+        (  # an unknown bottom
+            DATA + conv("conv1", "data", "conv1") + conv("conv2", "cnov1", "conv2"),
+            'net.prototxt:5:51: layer "conv2": bottom "cnov1" is not produced by any layer above '
+            'it. Did you mean "conv1"?',
+        ),
+        (  # a bottom that a later layer produces
+            DATA + conv("conv1", "conv2", "conv1") + conv("conv2", "data", "conv2"),
+            'net.prototxt:3:51: layer "conv1": bottom "conv2" is not produced by any layer above '
+            "it. A layer further down produces it; layers stand in the order they run in.",
+        ),
+        (  # a top produced twice
+            DATA + conv("conv1", "data", "x") + conv("conv2", "data", "x"),
+            'net.prototxt:5:63: layer "conv2": top "x" is already produced by layer "conv1" in '
+            "line 3. A layer may only overwrite its own bottom of the same index; choose another "
+            "name.",
+        ),
+        (  # a value that is not one of an enum's
+            DATA + 'layer { name: "p" type: "Pooling" bottom: "data" top: "p"\n'
+            "  pooling_param { pool: MEAN kernel_size: 2 } }",
+            'net.prototxt:4:25: layer "p": "pool" takes one of MAX, AVE, STOCHASTIC; found MEAN',
+        ),
+        (  # a phase that there is not
+            DATA + 'layer { name: "r" type: "ReLU" bottom: "data" top: "r"\n'
+            "  include { phase: TESTING } }",
+            'net.prototxt:4:20: layer "r": "phase" takes one of TRAIN, TEST; found TESTING. '
+            'Did you mean "TEST"?',
+        ),
+        (  # a required parameter that is missing
+            DATA + conv("c", "data", "c", "kernel_size: 3"),
+            'net.prototxt:4:3: layer "c": num_output is missing. '
+            "Give convolution_param { num_output: … }.",
+        ),
+        (
+            DATA + conv("c", "data", "c", "num_output: 4"),
+            'net.prototxt:4:3: layer "c": kernel_size is missing. '
+            "Give convolution_param { kernel_size: … }.",
+        ),
+        (
+            DATA + conv("c", "data", "c", "num_output: 0 kernel_size: 3"),
+            'net.prototxt:4:35: layer "c": num_output must be above 0, found 0',
+        ),
+        (  # a kernel that is larger than what it is laid on
+            DATA + conv("c", "data", "c", "num_output: 4 pad: 1 kernel_size: 11"),
+            'net.prototxt:4:57: layer "c": the kernel of 11x11 is larger than the padded bottom '
+            "of 10x10",
+        ),
+        (
+            DATA + conv("c", "data", "c", "num_output: 4 kernel_size: 3 dilation: 4"),
+            'net.prototxt:4:50: layer "c": the dilated kernel of 9x9 is larger than the padded '
+            "bottom of 8x8",
+        ),
+        (  # shapes that do not go together
+            DATA + conv("c", "data", "c") + 'layer { name: "j" type: "Concat"\n'
+            '  bottom: "data" bottom: "c" top: "j" }',
+            'net.prototxt:6:11: layer "j": all bottoms must agree but for axis 1: bottom 0 is '
+            "2x3x8x8, bottom 1 is 2x4x6x6",
+        ),
+        (
+            DATA + conv("c", "data", "c") + 'layer { name: "e" type: "Eltwise"\n'
+            '  bottom: "data" bottom: "c" top: "e" }',
+            'net.prototxt:6:11: layer "e": all bottoms must have one shape: bottom 0 is 2x3x8x8, '
+            "bottom 1 is 2x4x6x6",
+        ),
+        (  # params of two shapes under one name
+            DATA + conv("c", "data", "c").replace("\n", ' param { name: "w" }\n', 1)
+            + conv("d", "data", "d", "num_output: 9 kernel_size: 3").replace(
+                "\n", ' param { name: "w" }\n', 1
+            ),
+            'net.prototxt:5:63: layer "d": param "w" is 9x3x3x3 here and 4x3x3x3 in layer "c", '
+            "which shares it",
+        ),
+        (  # rates of two sizes under one name
+            DATA + conv("c", "data", "c").replace("\n", ' param { name: "w" lr_mult: 1 }\n', 1)
+            + conv("d", "data", "d").replace("\n", ' param { name: "w" lr_mult: 2 }\n', 1),
+            'net.prototxt:5:90: layer "d": shared param "w" has lr_mult 2 here and 1 in layer '
+            '"c". Give it once, or the same.',
+        ),
+        (  # too few bottoms
+            DATA + 'layer { name: "e" type: "Eltwise" bottom: "data" top: "e" }',
+            'net.prototxt:3:43: layer "e": Eltwise takes 2 or more bottoms, found 1',
+        ),
+        (  # no value
+            'layer { name: "a" type: }',
+            'net.prototxt:1:25: layer "a": expected a text in quotes for "type", found "}"',
+        ),
+        ('name: "n"', "net.prototxt: the net has no layers"),
+        ("<<<<<<< HEAD\n", "net.prototxt:1:1: expected a field's name, found \"<\". This is a "
+         "merge conflict left in the file."),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_place_and_a_hint(run: Run, text: str, expected: str) -> None:
+    assert told(run, text) == [expected]
+
+
+def test_layers_that_come_later_are_called_by_their_type(run: Run) -> None:
+    text = 'layer { name: "d" type: "NoSuchData" top: "data" top: "label" }\n' + conv(
+        "c", "data", "c"
+    )
+    assert told(run, text, "--phase", "train") == [
+        'net.prototxt:1:25: layer "d": there is no layer type "NoSuchData". Is a plugin missing?'
+    ]
+
+
+def test_independent_mistakes_are_told_at_once_and_what_follows_from_them_is_not(run: Run) -> None:
+    text = (
+        DATA
+        + conv("c1", "data", "c1", "num_output: 4 kernel_size: 99")
+        + conv("c2", "c1", "c2")
+        + 'layer { name: "r" type: "Rleu" bottom: "data" top: "r" }\n'
+        + conv("c3", "r", "c3")
+        + conv("c4", "dta", "c4")
+        + conv("c5", "data", "c5", "num_output: 4 group: 2 kernel_size: 3")
+    )
+    assert told(run, text) == [
+        'net.prototxt:4:50: layer "c1": the kernel of 99x99 is larger than the padded bottom of '
+        "8x8",
+        'net.prototxt:7:25: layer "r": there is no layer type "Rleu". Did you mean "ReLU"?',
+        'net.prototxt:10:48: layer "c4": bottom "dta" is not produced by any layer above it. '
+        'Did you mean "data"?',
+        'net.prototxt:13:44: layer "c5": group 2 must divide both the bottom\'s 3 channels and '
+        "num_output 4",
+    ]
+
+
+def test_texts_that_can_not_be_read_are_told_all_at_once(run: Run) -> None:
+    text = 'layer { nmae: "a" }\nlayer { relu_param { negativ_slope: 1 } }\nlayer { phase: TRIAN }'
+    assert told(run, text) == [
+        'net.prototxt:1:9: LayerParameter has no field "nmae". Did you mean "name"?',
+        'net.prototxt:2:22: ReLUParameter has no field "negativ_slope". '
+        'Did you mean "negative_slope"?',
+        'net.prototxt:3:16: "phase" takes one of TRAIN, TEST; found TRIAN. Did you mean "TRAIN"?',
+    ]
+
+
+def test_a_phase_that_there_is_not_is_wrong_usage(run: Run, lenet: Path) -> None:
+    result = run("check", "--phase", "tset", "lenet.prototxt")
+    assert result.exit_code == 2
+    assert "Invalid value for '--phase': 'tset' is not one of 'train', 'test'." in result.stderr
+
+
+def test_a_phase_without_layers_says_so(run: Run) -> None:
+    text = DATA.replace("layer {", "layer { include { phase: TRAIN }")
+    assert told(run, text) == [
+        "net.prototxt: no layer is left in phase test. Ask for another phase, level or stage."
+    ]
+
+
+# --- What is no prototxt ---
+
+
+def jpeg() -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "net: the file is empty"),
+        (b"\n \n", "net: the file is empty"),
+        (b"\x0a\x05LeNet\xa2\x06\x04\x0a\x00\x12\x00", "net: this is a binary caffemodel, not a "
+         "prototxt"),
+        (jpeg(), "net: this is a JPEG picture, not a prototxt"),
+        (b'name: "caf\xe9"', "net:1:11: byte 0xe9 is not UTF-8 text. Save the file as UTF-8."),
+        (b"MZ\0\0", "net: this is a binary file, not a prototxt"),
+        (b"hello", 'net:1:6: expected ":" or "{" after "hello", found the end of the file'),
+    ],
+)  # fmt: skip
+def test_what_is_no_prototxt_is_called_by_its_name(run: Run, content: bytes, expected: str) -> None:
+    Path("net").write_bytes(content)
+    assert run("check", "net").stdout == f"{expected}\n1 problem\n"
+
+
+def test_two_gigabytes_of_zeros_are_refused_at_once(script: Script, tmp_path: Path) -> None:
+    with (tmp_path / "zeros").open("wb") as file:
+        file.truncate(2 << 30)
+    result = script("check", "zeros")
+    assert (result.returncode, result.stderr) == (1, "")
+    assert result.stdout == ("zeros: this is a file of zero bytes, not a prototxt\n1 problem\n")
+
+
+def test_a_directory_and_a_missing_file_get_a_hint(run: Run, lenet: Path) -> None:
+    Path("models").mkdir()
+    Path("models/net.prototxt").touch()
+    result = run("check", "models", "lenett.prototxt")
+    assert result.stdout.splitlines() == [
+        "models: this is a directory, not a prototxt. It holds net.prototxt.",
+        'lenett.prototxt: no such file. Did you mean "lenet.prototxt"?',
+        "2 problems in 2 of 2 files",
+    ]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read anything")
+def test_a_file_that_may_not_be_read_says_so(run: Run, lenet: Path) -> None:
+    lenet.chmod(0)
+    assert "lenet.prototxt: can't be read: Permission denied" in run("check", str(lenet)).stdout
+
+
+# --- Several files, JSON ---
+
+
+def test_after_a_bad_file_the_next_is_checked(run: Run, lenet: Path) -> None:
+    Path("bad.prototxt").write_text(LENET.replace('"ip1" top: "prob"', '"ip" top: "prob"'))
+    result = run("check", "bad.prototxt", "lenet.prototxt", "lenet.prototxt")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        'bad.prototxt:11:46: layer "prob": bottom "ip" is not produced by any layer above it. '
+        'Did you mean "ip1"?',
+        "lenet.prototxt: ok, 6 layers in phase test",
+        "lenet.prototxt: ok, 6 layers in phase test",
+        "1 problem in 1 of 3 files",
+    ]
+    assert run("check", "lenet.prototxt", "lenet.prototxt").stdout.endswith(
+        "no problems in 2 files\n"
+    )
+
+
+def test_json_says_the_same(run: Run, lenet: Path) -> None:
+    Path("bad.prototxt").write_text('layer { nmae: "a" }')
+    result = run("check", "--json", "lenet.prototxt", "bad.prototxt")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert json.loads(result.stdout) == {
+        "ok": False,
+        "problems": [
+            {
+                "file": "bad.prototxt",
+                "line": 1,
+                "column": 9,
+                "layer": None,
+                "message": 'LayerParameter has no field "nmae"',
+                "hint": 'Did you mean "name"?',
+            }
+        ],
+        "files": [
+            {"file": "lenet.prototxt", "ok": True, "problems": 0, "notes": []},
+            {"file": "bad.prototxt", "ok": False, "problems": 1, "notes": []},
+        ],
+    }
+    result = run("check", "--json", "lenet.prototxt")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["ok"] is True
+
+
+def test_the_installed_command_does_the_same(script: Script, lenet: Path) -> None:
+    result = script("check", "lenet.prototxt")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "lenet.prototxt: ok, 6 layers in phase test\n"
+
+
+def test_a_text_that_is_wrong_is_told_without_loading_torch(script: Script, tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text("nmae: 1")
+    result = script("check", "net.prototxt", PYTHONPROFILEIMPORTTIME="1")
+    assert result.returncode == 1
+    assert "torch" not in {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
