@@ -7,8 +7,10 @@ STAMP := $(VENV)/.installed
 .PHONY: help demo test check protos bench clean
 
 help:
+	@echo "make demo    set up .venv, pull real weights, classify a real photograph"
 	@echo "make test    set up .venv, run every check and test"
 	@echo "make check   ruff, mypy, import-linter: seconds"
+	@echo "make bench   ratios, side by side: a table and a JSON line each"
 	@echo "make protos  compile protos/*.proto into the package after a change"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -18,6 +20,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable . --group dev
 	@touch $@
 
+demo: $(STAMP)
+	$(BIN)/torrefy demo
+
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -26,6 +31,12 @@ check: $(STAMP)
 
 test: check
 	$(BIN)/python -m pytest -n 2
+
+# Each exits with 1 beyond its limit; all run, then the worst code counts.
+bench: $(STAMP)
+	@code=0; for name in $(patsubst benchmarks/%.py,%,$(filter-out %/harness.py %/nets.py,$(wildcard benchmarks/*.py))); do \
+		$(BIN)/python benchmarks/$$name.py || code=1; \
+	done; exit $$code
 
 protos: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --descriptor_set_out=src/torrefy/schema/schema.binpb caffe.proto torrefy.proto

@@ -98,8 +98,8 @@ class PluginError(TorrefyError):
 
 def _likeness(one: str, other: str) -> float:
     """0 for names that have nothing in common, 1 for the same."""
-    if one.endswith("_param") and other.endswith("_param"):  # what all of them end in says nothing
-        one, other = one.removesuffix("_param"), other.removesuffix("_param")
+    # What all fields of parameters end in says nothing.
+    one, other = one.removesuffix("_param"), other.removesuffix("_param")
     ratio = difflib.SequenceMatcher(None, one, other).ratio()
     short, long = sorted((one, other), key=len)
     within = len(short) >= 4 and short in long

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +78,7 @@ def command(
         if weights is None and not no_weights and Path(model).is_file():
             raise click.UsageError("give the weights too, or --no-weights")
         net = load_net(model, weights, **state)
-        recipe = _recipe(net, preprocessing, labels)
+        recipe = _recipe(net, preprocessing, labels, blobs or list(net.outputs))
     report = export_onnx(net, output, blobs=blobs or None, recipe=recipe, tolerance=tolerance)
     if as_json:
         print_json(_as_json(report))
@@ -90,9 +92,12 @@ def _is_zoo_name(model: str, weights: str | None) -> bool:
     return weights is None and not looks_like_a_file
 
 
-def _recipe(net: Net, preprocessing: str | None, labels: str | None) -> Recipe:
+def _recipe(
+    net: Net, preprocessing: str | None, labels: str | None, blobs: Sequence[str]
+) -> Recipe:
     from torrefy.data.preprocess import MESSAGE, Preprocessor
     from torrefy.data.recipe import Recipe
+    from torrefy.layers.base import shape_text
     from torrefy.schema import read_text
     from torrefy.zoo import read_labels
 
@@ -104,11 +109,14 @@ def _recipe(net: Net, preprocessing: str | None, labels: str | None) -> Recipe:
             raise TorrefyError(
                 f'the net has no input "{preprocessor.blob}"', place=definition.place("blob")
             )
-    return Recipe(
-        name=net.graph.name,
-        preprocessor=preprocessor,
-        labels=tuple(read_labels(Path(labels))) if labels else (),
-    )
+    names = tuple(read_labels(Path(labels))) if labels else ()
+    for blob in blobs[:1] if names else ():
+        shape = net.shapes.get(blob, ())
+        if math.prod(shape[1:]) != len(names):
+            raise TorrefyError(
+                f'{len(names)} labels for the output "{blob}", which is {shape_text(shape)}'
+            )
+    return Recipe(name=net.graph.name, preprocessor=preprocessor, labels=names)
 
 
 def _print(report: ExportReport) -> None:

@@ -40,7 +40,7 @@ class OnnxModel:
         if kind not in _PROVIDERS or (index and not index.isdigit()):
             raise TorrefyError(
                 f'there is no device "{device}" for ONNX Runtime',
-                hint=did_you_mean(device, _PROVIDERS) or 'Take "cpu" or "cuda".',
+                hint='Take "cpu" or "cuda".',
             )
         if not self.path.is_file():
             raise TorrefyError("no such file", place=place)
