@@ -21,15 +21,17 @@ TEXT = (
 layer { name: "up" type: "Deconvolution" bottom: "conv1" top: "up"
   convolution_param { num_output: 4 kernel_size: 4 stride: 2 pad: 1 group: 2 dilation: 1 } }
 layer { name: "cut" type: "Slice" bottom: "up" top: "a" top: "b" slice_param { axis: 1 } }
-layer { name: "crop" type: "Crop" bottom: "a" bottom: "conv1" top: "c" crop_param { axis: 2 offset: 1 } }
+layer { name: "crop" type: "Crop" bottom: "a" bottom: "conv1" top: "c"
+  crop_param { axis: 2 offset: 1 } }
 layer { name: "cat" type: "Concat" bottom: "c" bottom: "c" top: "d" concat_param { axis: 1 } }
 layer { name: "bn" type: "BatchNorm" bottom: "d" top: "d" param { name: "s" } }
 layer { name: "sc" type: "Scale" bottom: "d" top: "d" scale_param { axis: 1 num_axes: 1 } }
 layer { name: "lrn" type: "LRN" bottom: "d" top: "e" lrn_param { local_size: 5 } }
-layer { name: "r" type: "Reshape" bottom: "e" top: "f" reshape_param { shape { dim: 0 dim: -1 } axis: 0 } }
+layer { name: "r" type: "Reshape" bottom: "e" top: "f"
+  reshape_param { shape { dim: 0 dim: -1 } axis: 0 } }
 layer { name: "flat" type: "Flatten" bottom: "e" top: "g" flatten_param { axis: 1 end_axis: -1 } }
 """
-)  # noqa: E501
+)
 NUMBERS = [match.span() for match in re.finditer(r"-?\d+(?=[ }])", TEXT)]
 WORDS = [match.span() for match in re.finditer(r'"[\w-]+"', TEXT)]
 EXTREME = [-(2**31), -2, -1, 0, 1, 2, 3, 7, 255, 65536, 2**31 - 1, 2**32 - 1, 2**63 - 1]
