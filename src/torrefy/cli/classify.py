@@ -86,10 +86,8 @@ def command(
 def _print(answer: Any) -> None:
     from rich.table import Table
 
-    table = Table(
-        title=one_line(str(answer.path)), title_justify="left", title_style="bold", box=None,
-        pad_edge=False, show_header=False,
-    )  # fmt: skip
+    click.echo(one_line(str(answer.path)))
+    table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(justify="right")
     table.add_column(overflow="fold")
     for guess in answer.guesses:

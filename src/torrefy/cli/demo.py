@@ -73,10 +73,8 @@ def command(*, model: str, as_json: bool) -> None:
 def _print(model: str, sample: Path, rows: list[tuple[str, Any, Any]]) -> None:
     from rich.table import Table
 
-    table = Table(
-        title=one_line(f"{sample.name}, as {model} sees it"), title_justify="left", box=None,
-        pad_edge=False,
-    )  # fmt: skip
+    click.echo(one_line(f"{sample.name}, as {model} sees it"))
+    table = Table(box=None, pad_edge=False)
     table.add_column("class", overflow="fold")
     table.add_column("PyTorch", justify="right")
     table.add_column("ONNX Runtime", justify="right")

@@ -21,6 +21,7 @@ from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
 from torrefy.net.fold import fold
 from torrefy.net.net import Net
+from torrefy.net.program import needed_nodes
 from torrefy.runtime.session import OnnxModel, Shape
 
 OPSET = 20
@@ -109,7 +110,7 @@ def export_onnx(
                 file.replace(path.parent / file.name)
     except OSError as error:
         raise ExportError(f"can't be written: {error.strerror}", place=place) from None
-    taking_part = len(_taking_part(net, outputs))
+    taking_part = len(needed_nodes(net.graph, net.graph.inputs.values(), outputs))
     return ExportReport(
         path=path,
         inputs=shapes.inputs,
@@ -122,10 +123,6 @@ def export_onnx(
         blob=blob,
         notes=notes,
     )
-
-
-def _taking_part(net: Net, outputs: Sequence[str]) -> list[Any]:
-    return [n for n in net.program(outputs).graph.nodes if n.op == "call_module"]
 
 
 def _translate(net: Net, outputs: Sequence[str], opset: int) -> tuple[Any, tuple[str, ...]]:
