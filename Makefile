@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check protos bench clean
+.PHONY: help demo test check docs protos bench clean
 
 help:
 	@echo "make demo    set up .venv, pull real weights, classify a real photograph"
 	@echo "make test    set up .venv, run every check and test"
 	@echo "make check   ruff, mypy, import-linter: seconds"
 	@echo "make bench   ratios, side by side: a table and a JSON line each"
+	@echo "make docs    write the pages and stubs that are made from the code"
 	@echo "make protos  compile protos/*.proto into the package after a change"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -37,6 +38,10 @@ bench: $(STAMP)
 	@code=0; for name in $(patsubst benchmarks/%.py,%,$(filter-out %/harness.py %/nets.py,$(wildcard benchmarks/*.py))); do \
 		$(BIN)/python benchmarks/$$name.py || code=1; \
 	done; exit $$code
+
+docs: $(STAMP)
+	$(BIN)/python docs/make_lint.py
+	$(BIN)/python docs/make_stubs.py
 
 protos: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --descriptor_set_out=src/torrefy/schema/schema.binpb caffe.proto torrefy.proto

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torrefy.export.onnx import ExportReport, export_onnx
     from torrefy.net.net import Net
     from torrefy.runtime.classifier import Classifier
+    from torrefy.spec.build import NetSpec
     from torrefy.weights.load import load_net
 
 __version__ = "0.1.0.dev0"
@@ -19,6 +20,7 @@ _HOMES = {
     "Classifier": "torrefy.runtime.classifier",
     "ExportReport": "torrefy.export.onnx",
     "Net": "torrefy.net.net",
+    "NetSpec": "torrefy.spec.build",
     "Recipe": "torrefy.data.recipe",
     "TorrefyError": "torrefy.errors",
     "export_onnx": "torrefy.export.onnx",
@@ -30,6 +32,7 @@ __all__ = [
     "Classifier",
     "ExportReport",
     "Net",
+    "NetSpec",
     "Recipe",
     "TorrefyError",
     "__version__",

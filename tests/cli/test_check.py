@@ -50,12 +50,11 @@ def test_upgrades_are_noted(run: Run) -> None:
     text = (
         'input: "data" input_dim: [1, 3, 8, 8]\n'
         'layers { name: "a" type: RELU bottom: "data" top: "a" }\n'
-        'layers { name: "a" type: RELU bottom: "a" top: "b" }\n'
+        'layers { name: "b" type: RELU bottom: "a" top: "b" }\n'
     )
     Path("old.prototxt").write_text(text)
     assert run("check", "old.prototxt").stdout.splitlines() == [
         "old.prototxt: note: upgraded from V1 layers",
-        'old.prototxt:3:16: note: two layers are called "a"; weights go to the first',
         "old.prototxt: ok, 3 layers in phase test",
     ]
 
@@ -202,11 +201,9 @@ def test_a_mistake_is_told_with_its_place_and_a_hint(run: Run, text: str, expect
 
 
 def test_layers_that_come_later_are_called_by_their_type(run: Run) -> None:
-    text = 'layer { name: "d" type: "NoSuchData" top: "data" top: "label" }\n' + conv(
-        "c", "data", "c"
-    )
+    text = 'layer { name: "d" type: "Unheard" top: "data" top: "label" }\n' + conv("c", "data", "c")
     assert told(run, text, "--phase", "train") == [
-        'net.prototxt:1:25: layer "d": there is no layer type "NoSuchData". Is a plugin missing?'
+        'net.prototxt:1:25: layer "d": there is no layer type "Unheard". Is a plugin missing?'
     ]
 
 
@@ -342,9 +339,10 @@ def test_json_says_the_same(run: Run, lenet: Path) -> None:
             }
         ],
         "files": [
-            {"file": "lenet.prototxt", "ok": True, "problems": 0, "notes": []},
-            {"file": "bad.prototxt", "ok": False, "problems": 1, "notes": []},
+            {"file": "lenet.prototxt", "ok": True, "problems": 0, "warnings": 0, "notes": []},
+            {"file": "bad.prototxt", "ok": False, "problems": 1, "warnings": 0, "notes": []},
         ],
+        "warnings": [],
     }
     result = run("check", "--json", "lenet.prototxt")
     assert result.exit_code == 0
@@ -362,3 +360,58 @@ def test_a_text_that_is_wrong_is_told_without_loading_torch(script: Script, tmp_
     result = script("check", "net.prototxt", PYTHONPROFILEIMPORTTIME="1")
     assert result.returncode == 1
     assert "torch" not in {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+
+
+TRAP = """layer { name: "images" type: "ImageData" top: "x" top: "y" include { phase: TEST }
+  transform_param { mirror: true }
+  image_data_param { batch_size: 2 new_height: 8 new_width: 8 } }
+"""
+TRAPPED = (
+    'n.prototxt:2:29: warning: layer "images": mirror flips pictures at random in phase test too, '
+    "so scores vary. Give mirror: false for phase test. [T201 mirror-in-test]"
+)
+
+
+def test_traps_are_warnings_unless_they_are_to_count(run: Run) -> None:
+    Path("n.prototxt").write_text(TRAP)
+    result = run("check", "n.prototxt")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        TRAPPED, "n.prototxt: ok, 1 layer in phase test", "1 warning",
+    ]  # fmt: skip
+    assert run("check", "--strict", "n.prototxt").exit_code == 1
+    assert run("check", "--strict", "--ignore", "T2", "n.prototxt").exit_code == 0
+    assert run("check", "--strict", "--select", "T1,T3", "n.prototxt").exit_code == 0
+    (warning,) = json.loads(run("check", "--json", "n.prototxt").stdout)["warnings"]
+    assert (warning["rule"], warning["line"], warning["fixable"]) == ("T201", 2, True)
+
+
+def test_fix_mends_the_file(run: Run) -> None:
+    Path("n.prototxt").write_text(TRAP)
+    assert run("check", "--fix", "n.prototxt").stdout.splitlines() == [
+        "n.prototxt: note: 1 trap mended", "n.prototxt: ok, 1 layer in phase test",
+    ]  # fmt: skip
+    assert Path("n.prototxt").read_text() == TRAP.replace("mirror: true", "mirror: false")
+
+
+def test_a_rule_is_explained(run: Run) -> None:
+    result = run("check", "--explain", "mirror-in-test")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("T201 mirror-in-test\n\nWith mirror, pictures are flipped")
+    wrong = run("check", "--explain", "T9")
+    assert wrong.exit_code == 1
+    assert wrong.stderr == 'error: there is no lint rule "T9". Did you mean "T109"?\n'
+
+
+def test_a_solver_is_checked_as_one(run: Run) -> None:
+    Path("solver.prototxt").write_text('base_lr: 0.1 max_iter: 9 lr_policy: "step" stepsize: 3\n')
+    assert run("check", "solver.prototxt").stdout.splitlines() == [
+        'solver.prototxt:1:37: warning: lr_policy "step" reads gamma, which is not given and so is '
+        "0. Give gamma. [T301 policy-without-numbers]",
+        "solver.prototxt: ok, a solver",
+        "1 warning",
+    ]
+    Path("solver.prototxt").write_text("base_lr: 0.1\nmax_itr: 9\n")
+    assert run("check", "solver.prototxt").stdout.splitlines()[0] == (
+        'solver.prototxt:2:1: SolverParameter has no field "max_itr". Did you mean "max_iter"?'
+    )

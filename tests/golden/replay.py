@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -42,7 +43,8 @@ class Case:
     def compile(self) -> Net:
         """The net in the case's phase, with the case's weights."""
         definition = upgrade(read_text(self.folder / "net.prototxt"))
-        net = compile_net(definition, State(self.meta["phase"].lower()))
+        with contextlib.chdir(self.folder):  # a definition's files are named relative to it
+            net = compile_net(definition, State(self.meta["phase"].lower()))
         self.set_params(net)
         return net
 
@@ -59,7 +61,11 @@ def blob_of(net: Net, key: str) -> torch.Tensor:
 
 def replay(case: Case, atol: float = ATOL) -> None:
     """Forward, backward and changed params, each against what Caffe computed."""
-    net = case.compile()
+    compare(case, case.compile(), atol)
+
+
+def compare(case: Case, net: Net, atol: float) -> None:
+    """The same for a net that has its weights."""
     tops = forward(case, net, "", atol)
     if case.meta["backward"]:
         backward(case, net, *tops, atol)
@@ -75,9 +81,11 @@ def forward(
         for name, value in case.group(f"in{suffix}")
     }
     expected = dict(case.group(f"out{suffix}"))
-    tops = net.run(inputs, list(expected))
+    tops = net.run(inputs, list(dict.fromkeys([*expected, *net.loss_weights])))
     for name, value in expected.items():
         close(tops[name], value, f"out{suffix}:{name}", atol)
+    if not suffix and "loss" in case.meta:
+        close(net.loss(tops), np.float32(case.meta["loss"]), "loss", atol)
     for key, value in case.group(f"param_after{suffix}"):
         close(blob_of(net, key), value, f"param_after{suffix}:{key}", atol)
     return inputs, tops
@@ -91,8 +99,14 @@ def backward(
     atol: float,
 ) -> None:
     grads = {name: torch.from_numpy(value) for name, value in case.group("gradout")}
-    flowing = [name for name in grads if tops[name].requires_grad]
-    torch.autograd.backward([tops[n] for n in flowing], [grads[n] for n in flowing])
+    for name, weight in net.loss_weights.items():
+        close(grads.pop(name), np.full(tops[name].shape, weight, np.float32), name, 0)
+    if not net.graph.definition.message.force_backward:  # what is under no loss gets no gradient
+        grads.clear()
+    heads = [net.loss(tops), *(tops[name] for name in grads)]
+    seeds = [torch.ones(()), *grads.values()]
+    flowing = [i for i, head in enumerate(heads) if head.requires_grad]
+    torch.autograd.backward([heads[i] for i in flowing], [seeds[i] for i in flowing])
     for name, value in case.group("gradin"):
         close(grad_of(inputs[name]), value, f"gradin:{name}", atol)
     for key, value in case.group("gradparam"):

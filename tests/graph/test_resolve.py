@@ -124,3 +124,20 @@ def test_a_legacy_input_without_a_shape_says_so() -> None:
         'net.prototxt:2:40: layer "a": bottom "data" is not produced by any layer above it. '
         'input: "data" has no shape; give input_shape { dim: … } for it.'
     ]
+
+
+def test_the_types_that_feed_make_the_inputs() -> None:
+    text = 'layer { name: "d" type: "Data" top: "data" top: "label" }\n' + RELU % ("r", "data", "x")
+    definition = parse_text(text)
+    assert resolve(definition, State()).inputs == {}
+    graph = resolve(definition, State(), feeding=("Data",))
+    assert graph.inputs == {"data": "data", "label": "label"}
+    assert [node.feeds for node in graph.nodes] == [True, False]
+
+
+def test_a_loss_without_a_top_gets_one_of_its_name() -> None:
+    loss = 'layer { name: "%s" type: "EuclideanLoss" bottom: "data" bottom: "data" }\n'
+    text = INPUT + RELU % ("r", "data", "loss") + loss % "loss" + loss % "loss" + loss % "cost"
+    graph = resolve(parse_text(text), State(), losses=("EuclideanLoss",))
+    assert graph.outputs == ("loss", "loss'", "loss''", "cost")
+    assert resolve(parse_text(text), State()).outputs == ("loss",)

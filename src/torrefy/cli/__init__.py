@@ -14,9 +14,13 @@ from torrefy import __version__
 
 COMMANDS = {
     "check": "Tell what is wrong in definitions, with line and column.",
+    "upgrade": "Bring an old definition or file of weights to today's form.",
+    "fmt": "Format prototxts, their comments kept.",
     "show": "Show a net's layers: shapes, parameters and multiply-adds.",
+    "layers": "List the layer types, or print the page of each TYPE.",
     "classify": "Say what is in pictures.",
     "export": "Write a net with its weights as an ONNX file.",
+    "weights": "Show, convert and compare files of weights.",
     "zoo": "List, describe and fetch the models of the zoo.",
     "demo": "Classify a photograph by PyTorch and by ONNX Runtime, and compare.",
 }

@@ -1,12 +1,13 @@
-"""`torrefy check`: what is wrong in definitions."""
+"""`torrefy check`: what is wrong in definitions, and the traps in them."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from torrefy.cli.definition import diagnose_file, state_options
+from torrefy.cli.definition import SOLVER, diagnose_definition, read_definition, state_options
 from torrefy.cli.output import (
     json_option,
     note_line,
@@ -14,8 +15,40 @@ from torrefy.cli.output import (
     print_json,
     problem_json,
     problem_line,
+    write_file,
 )
 from torrefy.errors import Problem, TorrefyError
+from torrefy.schema import Definition, upgrade
+
+if TYPE_CHECKING:
+    from torrefy.lint.rule import Trap
+
+
+Chosen = tuple[list[str], list[str]]
+"""The lint rules that are selected and ignored, as they were given."""
+
+
+@dataclass
+class Checked:
+    """What is known of one file after it was checked."""
+
+    problems: tuple[Problem, ...] = ()
+    warnings: list[Trap] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    what: str = ""
+    """What a sound file is: "9 layers in phase test"."""
+    definition: Definition | None = None
+
+
+def _explain(ctx: click.Context, _: click.Parameter, name: str | None) -> None:
+    """Print a rule's page and end."""
+    if name is None:
+        return
+    from torrefy.lint.run import choose_rules
+
+    for rule in choose_rules([name]):
+        click.echo(f"{rule.id} {rule.name}\n\n{rule.doc.strip()}\n")
+    ctx.exit()
 
 
 @click.command(
@@ -23,64 +56,141 @@ from torrefy.errors import Problem, TorrefyError
     "  torrefy check --phase train --json train_val.prototxt"
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--select", "select", multiple=True, metavar="RULE",
+              help="Look for these traps only: an id, its beginning (T1), or a name.")  # fmt: skip
+@click.option("--ignore", "ignore", multiple=True, metavar="RULE", help="Leave out these traps.")
+@click.option("--fix", is_flag=True, help="Mend in the file what can surely be mended.")
+@click.option("--strict", is_flag=True, help="Count warnings as problems.")
+@click.option("--explain", metavar="RULE", callback=_explain, is_eager=True, expose_value=False,
+              help="Print what a rule looks for and why.")  # fmt: skip
 @state_options
 @json_option
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     *,
     files: tuple[str, ...],
-    phase: str,
-    stages: tuple[str, ...],
-    level: int,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    fix: bool,
+    strict: bool,
     as_json: bool,
+    **state: Any,
 ) -> None:
     """Tell what is wrong in definitions, with line and column.
 
-    Each FILE is a prototxt. Its problems are printed as file:line:column: layer: message, all
-    that are independent at once; then the next file is checked. Notes say what was upgraded.
-    Exit code 1 if any file has problems.
+    Each FILE is a net's or a solver's prototxt. Its problems are printed as file:line:column:
+    layer: message, all that are independent at once; then the next file is checked. Warnings are
+    traps that Caffe falls into without a word; `# torrefy: ignore=T104` on a line silences one.
+    Notes say what was upgraded. Exit code 1 if any file has problems.
     """
-    problems: list[Problem] = []
-    results: list[dict[str, Any]] = []
-    bad = 0
-    for file in files:
-        found: tuple[Problem, ...] | list[Problem]
-        notes: tuple[str, ...] = ()
-        layers = 0
-        try:
-            graph, built = diagnose_file(file, phase, stages, level)
-            found, notes, layers = built.problems, graph.notes, len(graph.nodes)
-        except TorrefyError as error:
-            found = error.problems
-        problems.extend(found)
-        bad += bool(found)
-        results.append(
-            {"file": file, "ok": not found, "problems": len(found), "notes": list(notes)}
-        )
-        if as_json:
-            continue
-        for problem in found:
-            click.echo(problem_line(problem))
-        for note in notes:
-            click.echo(note_line(file, note))
-        if not found:
-            click.echo(one_line(f"{file}: ok, {_count(layers, 'layer')} in phase {phase}"))
+    chosen = _split(select), _split(ignore)
+    if any(chosen):  # a rule that is not there is told once, before any file
+        from torrefy.lint.run import choose_rules
+
+        choose_rules(*chosen)
+    results = [(file, _check(file, chosen, state)) for file in files]
+    for file, checked in results:
+        if fix and checked.definition:
+            _mend(checked)
+        if not as_json:
+            _print(file, checked)
+    problems = [problem for _, checked in results for problem in checked.problems]
+    warnings = [warning for _, checked in results for warning in checked.warnings]
     if as_json:
         print_json(
             {
-                "ok": not problems,
+                "ok": not problems and not (strict and warnings),
                 "problems": [problem_json(problem) for problem in problems],
-                "files": results,
+                "warnings": [_warning_json(warning) for warning in warnings],
+                "files": [
+                    {"file": file, "ok": not checked.problems, "problems": len(checked.problems),
+                     "warnings": len(checked.warnings), "notes": list(checked.notes)}
+                    for file, checked in results
+                ],
             }
-        )
-    elif problems:
-        where = f" in {bad} of {len(files)} files" if len(files) > 1 else ""
-        click.echo(f"{_count(len(problems), 'problem')}{where}")
-    elif len(files) > 1:
-        click.echo(f"no problems in {len(files)} files")
-    if problems:
+        )  # fmt: skip
+    else:
+        _summarize(results, len(problems), len(warnings))
+    if problems or (strict and warnings):
         ctx.exit(1)
+
+
+def _split(names: tuple[str, ...]) -> list[str]:
+    """Rules may be given one by one or with commas between."""
+    return [part.strip() for name in names for part in name.split(",") if part.strip()]
+
+
+def _check(file: str, chosen: Chosen, state: dict[str, Any]) -> Checked:
+    try:
+        definition = read_definition(file)
+        if definition.message.DESCRIPTOR.full_name == SOLVER:
+            from torrefy.lint.run import choose_rules, lint_solver
+
+            definition = upgrade(definition)
+            warnings = lint_solver(definition, choose_rules(*chosen))
+            return Checked((), warnings, definition.notes, "a solver", definition)
+        return _check_net(definition, chosen, state)
+    except TorrefyError as error:
+        return Checked(error.problems)
+
+
+def _check_net(definition: Definition, chosen: Chosen, state: dict[str, Any]) -> Checked:
+    from torrefy.lint.run import choose_rules, lint_net
+
+    graph, built = diagnose_definition(definition, **state)
+    warnings = lint_net(graph, built.shapes, choose_rules(*chosen))
+    what = f"{_count(len(graph.nodes), 'layer')} in phase {graph.state.phase}"
+    notes = (*graph.notes, *map(str, built.missing))
+    return Checked(tuple(built.problems), warnings, notes, what, graph.definition)
+
+
+def _mend(checked: Checked) -> None:
+    """Write the sure fixes into the file, and drop their warnings."""
+    from torrefy.lint.run import mended
+
+    definition = checked.definition
+    if definition is None:
+        return
+    text, count = mended(definition, checked.warnings)
+    if count:
+        write_file(definition.source.file, text.encode())
+        checked.notes = (*checked.notes, f"{_count(count, 'trap')} mended")
+        checked.warnings = [w for w in checked.warnings if not w.finding.edit]
+
+
+def _print(file: str, checked: Checked) -> None:
+    for problem in checked.problems:
+        click.echo(problem_line(problem))
+    for warning in checked.warnings:
+        click.echo(one_line(str(warning)))
+    for note in checked.notes:
+        click.echo(note_line(file, note))
+    if not checked.problems:
+        click.echo(one_line(f"{file}: ok, {checked.what}"))
+
+
+def _summarize(results: list[tuple[str, Checked]], problems: int, warnings: int) -> None:
+    bad = sum(bool(checked.problems) for _, checked in results)
+    counts = [_count(problems, "problem")] if problems else []
+    counts += [_count(warnings, "warning")] if warnings else []
+    if counts:
+        where = f" in {bad} of {len(results)} files" if problems and len(results) > 1 else ""
+        click.echo(" and ".join(counts) + where)
+    elif len(results) > 1:
+        click.echo(f"no problems in {len(results)} files")
+
+
+def _warning_json(warning: Trap) -> dict[str, Any]:
+    finding = warning.finding
+    problem = Problem(finding.message, warning.place, finding.layer, finding.fix)
+    return {
+        **problem_json(problem),
+        "rule": warning.rule.id,
+        "name": warning.rule.name,
+        "fixable": bool(finding.edit),
+    }
 
 
 def _count(number: int, what: str) -> str:

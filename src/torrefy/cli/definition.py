@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from torrefy.errors import DefinitionError
 from torrefy.graph import Graph, state_of
 from torrefy.graph.state import PHASES
-from torrefy.schema import read_text, upgrade
+from torrefy.schema import Definition, read_text, upgrade
 
 if TYPE_CHECKING:
     from torrefy.net.compile import Built
 
+SOLVER = "caffe.SolverParameter"
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
+    """`data=1x3x227x227`, as the pair of a blob's name and its shape."""
+
+    name = "shape"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """Read one."""
+        blob, _, dims = value.rpartition("=")
+        if not blob or not re.fullmatch(r"[0-9]+(x[0-9]+)*", dims):
+            self.fail(f'"{value}" is no shape; write it as data=1x3x227x227', param, ctx)
+        return blob, tuple(map(int, dims.split("x")))
+
+
+def _by_name(
+    _: click.Context, __: click.Parameter, pairs: tuple[tuple[str, tuple[int, ...]], ...]
+) -> dict[str, tuple[int, ...]]:
+    return dict(pairs)
+
+
 def state_options(function: Function) -> Function:
-    """`--phase`, `--stage` (as `stages`) and `--level`."""
+    """What says which net a definition is.
+
+    `--phase`, `--stage` (as `stages`), `--level`, `--shape` (as `shapes`) and `--allow-python`.
+    """
     for option in (
+        click.option(
+            "--allow-python", "allow_python", multiple=True, metavar="MODULE.CLASS",
+            help="A class that Python layers may run, found as Python finds modules (PYTHONPATH); "
+            "MODULE.* for all of a module.",
+        ),
+        click.option(
+            "--shape", "shapes", type=_Shape(), multiple=True, metavar="BLOB=NxCxHxW",
+            callback=_by_name, help="The shape of an input, over the definition's own.",
+        ),
         click.option("--level", type=int, default=0, metavar="N", help="The net's level."),
         click.option(
             "--stage", "stages", multiple=True, metavar="NAME",
@@ -34,15 +71,41 @@ def state_options(function: Function) -> Function:
     return function
 
 
-def diagnose_file(
-    file: str, phase: str, stages: tuple[str, ...], level: int
-) -> tuple[Graph, Built]:
+def read_definition(file: str) -> Definition:
+    """A net's definition or a solver's: whichever the text reads as, or nearly reads as."""
+    try:
+        return read_text(file)
+    except DefinitionError as error:
+        try:
+            return read_text(file, SOLVER)
+        except DefinitionError as as_solver:
+            nearer = as_solver if len(as_solver.problems) < len(error.problems) else error
+            raise nearer from None
+
+
+def diagnose_file(file: str, **state: Any) -> tuple[Graph, Built]:
     """Read and build a definition as far as that goes; what is wrong is in `Built.problems`.
+
+    The state is what `state_options` gives.
 
     Raises:
         DefinitionError: the text can't be read; with all of its problems.
     """
-    definition = upgrade(read_text(file))
+    return diagnose_definition(read_text(file), **state)
+
+
+def diagnose_definition(
+    definition: Definition,
+    *,
+    phase: str,
+    stages: tuple[str, ...],
+    level: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    allow_python: tuple[str, ...],
+) -> tuple[Graph, Built]:
+    """Upgrade and build a definition as far as that goes."""
+    definition = upgrade(definition)
     from torrefy.net.compile import diagnose  # torch; not needed to tell what is wrong with a text
 
-    return diagnose(definition, state_of(definition.message, phase, level, stages))
+    state = state_of(definition.message, phase, level, stages)
+    return diagnose(definition, state, shapes=shapes, allow_python=allow_python)

@@ -49,10 +49,8 @@ def command(
     fresh: tuple[str, ...],
     no_weights: bool,
     tolerance: float,
-    phase: str,
-    stages: tuple[str, ...],
-    level: int,
     as_json: bool,
+    **state: Any,
 ) -> None:
     """Write a net with its weights as an ONNX file.
 
@@ -63,7 +61,6 @@ def command(
     from torrefy.export.onnx import export_onnx
     from torrefy.weights.load import load_net
 
-    state: dict[str, Any] = {"phase": phase, "stages": stages, "level": level, "fresh": fresh}
     net: Net
     recipe: Recipe
     if _is_zoo_name(model, weights):
@@ -72,12 +69,12 @@ def command(
 
         recipe = recipe_of(find_card(model))
         pulled = pull(model)
-        net = load_net(pulled.definition, pulled.weights, **state)
+        net = load_net(pulled.definition, pulled.weights, fresh=fresh, **state)
         blobs = blobs or ((recipe.output,) if recipe.output else ())
     else:
         if weights is None and not no_weights and Path(model).is_file():
             raise click.UsageError("give the weights too, or --no-weights")
-        net = load_net(model, weights, **state)
+        net = load_net(model, weights, fresh=fresh, **state)
         recipe = _recipe(net, preprocessing, labels, blobs or list(net.outputs))
     report = export_onnx(net, output, blobs=blobs or None, recipe=recipe, tolerance=tolerance)
     if as_json:

@@ -10,7 +10,6 @@ import click
 
 from torrefy.cli.definition import diagnose_file, state_options
 from torrefy.cli.output import console, json_option, note_line, one_line, print_json, write_file
-from torrefy.errors import DefinitionError
 from torrefy.graph import Graph
 
 if TYPE_CHECKING:
@@ -51,12 +50,10 @@ class Row:
 def command(
     *,
     file: str,
-    phase: str,
-    stages: tuple[str, ...],
-    level: int,
     dot: str | None,
     svg: str | None,
     as_json: bool,
+    **state: Any,
 ) -> None:
     """Show a net's layers: shapes, parameters and multiply-adds.
 
@@ -66,9 +63,8 @@ def command(
     """
     if dot == "-" and as_json:
         raise click.UsageError("--dot - and --json both print to stdout; give --dot a file")
-    graph, built = diagnose_file(file, phase, stages, level)
-    if built.problems:
-        raise DefinitionError(built.problems)
+    graph, built = diagnose_file(file, **state)
+    built.demand_all()
     if dot or svg:
         _draw(graph, built, dot, svg)
     rows = layer_rows(graph, built)

@@ -94,6 +94,16 @@ def export_onnx(
         net.check_blob(name)
     if not net.graph.inputs or not outputs:
         raise ExportError("the net has no inputs or no outputs, so there is nothing to export")
+    needed = needed_nodes(net.graph, net.graph.inputs.values(), outputs)
+    for node in net.graph.nodes:
+        reason = net.layers[node.key].no_onnx
+        if reason and node.key in needed:
+            raise ExportError(
+                f"{node.type} can't be exported to ONNX: {reason}",
+                place=node.place,
+                layer=node.name,
+                hint="Export blobs above it: blobs=[…], or --blob.",
+            )
     if not path.parent.is_dir():
         raise ExportError(f"there is no folder {path.parent}", place=place)
     folded = fold(net, outputs).cpu()
@@ -110,15 +120,14 @@ def export_onnx(
                 file.replace(path.parent / file.name)
     except OSError as error:
         raise ExportError(f"can't be written: {error.strerror}", place=place) from None
-    taking_part = len(needed_nodes(net.graph, net.graph.inputs.values(), outputs))
     return ExportReport(
         path=path,
         inputs=shapes.inputs,
         outputs=shapes.outputs,
         opset=opset,
         bytes=size,
-        layers=taking_part,
-        folded=taking_part - sum(1 for n in folded.graph.nodes if n.type != "Input"),
+        layers=len(needed),
+        folded=len(needed) - sum(1 for n in folded.graph.nodes if not n.feeds),
         difference=difference,
         blob=blob,
         notes=notes,
@@ -289,5 +298,6 @@ def _distance(found: NDArray[Any], expected: Tensor) -> tuple[float, float]:
         return 0.0, 0.0
     with np.errstate(invalid="ignore"):
         difference = np.abs(found - wanted)
-    difference[(found == wanted) | (np.isnan(found) & np.isnan(wanted))] = 0
+    same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
+    difference = np.where(same, 0, difference)  # a scalar's, too
     return float(difference.max()), float(np.nanmax(np.abs(wanted), initial=0.0))

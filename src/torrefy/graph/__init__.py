@@ -2,5 +2,15 @@
 
 from torrefy.graph.resolve import Graph, Node, examine, resolve
 from torrefy.graph.state import State, state_of
+from torrefy.graph.text import graph_message, graph_text
 
-__all__ = ["Graph", "Node", "State", "examine", "resolve", "state_of"]
+__all__ = [
+    "Graph",
+    "Node",
+    "State",
+    "examine",
+    "graph_message",
+    "graph_text",
+    "resolve",
+    "state_of",
+]

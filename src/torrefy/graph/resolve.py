@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,8 @@ class Node:
     place: Place | None = None
     param_names: tuple[str, ...] = ()
     """The name that each param is shared under; "" is not shared."""
+    feeds: bool = False
+    """Whether the layer's tops are inputs of the net."""
 
     @property
     def name(self) -> str:
@@ -48,7 +51,7 @@ class Graph:
     name: str
     nodes: tuple[Node, ...]
     inputs: dict[str, str]
-    """The tops of Input layers, in order: the blob's name to its first value.
+    """The tops of the layers that feed the net, in order: the blob's name to its first value.
 
     They differ where an in-place layer overwrites an input.
     """
@@ -65,32 +68,61 @@ class Graph:
         return self.definition.place("layer", node.index, *path)
 
 
-def resolve(definition: Definition, state: State) -> Graph:
+FEEDING = ("Input",)
+"""The types whose tops are inputs of the net, where no layer class is asked."""
+
+
+def resolve(
+    definition: Definition,
+    state: State,
+    feeding: Collection[str] = FEEDING,
+    losses: Collection[str] = (),
+) -> Graph:
     """Resolve an upgraded definition (see `schema.upgrade`) in a state.
+
+    Args:
+        definition: a NetParameter with its source.
+        state: phase, level and stages.
+        feeding: the layer types whose tops are inputs of the net.
+        losses: the layer types that get a top, called as the layer, where they have none.
 
     Raises:
         DefinitionError: with all that is wrong: unknown bottoms, blobs produced twice, params
             shared in contradiction.
     """
-    graph, problems = examine(definition, state)
+    graph, problems = examine(definition, state, feeding, losses)
     if problems:
         raise DefinitionError(problems)
     return graph
 
 
-def examine(definition: Definition, state: State) -> tuple[Graph, list[Problem]]:
+def examine(
+    definition: Definition,
+    state: State,
+    feeding: Collection[str] = FEEDING,
+    losses: Collection[str] = (),
+) -> tuple[Graph, list[Problem]]:
     """Resolve as far as that goes: the graph, and all that is wrong with it.
 
     A bottom that nothing produces is in its node as the value `?blob`, so that the rest of the
     graph can still be examined.
     """
-    return _Resolver(definition, state).run()
+    return _Resolver(definition, state, feeding, losses).run()
 
 
 class _Resolver:
-    def __init__(self, definition: Definition, state: State) -> None:
+    def __init__(
+        self,
+        definition: Definition,
+        state: State,
+        feeding: Collection[str],
+        losses: Collection[str],
+    ) -> None:
         self.definition = definition
         self.state = state
+        self.feeding = feeding
+        self.losses = losses
+        self.blobs = {top for layer in definition.message.layer for top in layer.top}
         self.problems: list[Problem] = []
         self.notes = list(definition.notes)
         self.current: dict[str, tuple[int, int]] = {}
@@ -110,7 +142,7 @@ class _Resolver:
                     layer, index, ("exclude",), "has both include and exclude rules; give one kind"
                 )
             if self.state.keeps(layer):
-                kept.append((index, layer))
+                kept.append((index, self.with_loss(layer)))
         self.dropped = {
             top: (layer.name, index)
             for index, layer in enumerate(message.layer)
@@ -135,11 +167,6 @@ class _Resolver:
         for position, (index, layer) in enumerate(kept):
             count = keys[layer.name] = keys.get(layer.name, 0) + 1
             key = layer.name if count == 1 else f"{layer.name}#{count}"
-            if count == 2:
-                self.notes.append(
-                    f"{self.definition.place('layer', index, 'name')}: two layers are called "
-                    f'"{layer.name}"; weights go to the first'
-                )
             sources: list[tuple[int, int] | None] = []
             for i, bottom in enumerate(layer.bottom):
                 source = self.current.get(bottom)
@@ -164,6 +191,19 @@ class _Resolver:
             wired.append((key, index, layer, sources, list(layer.top)))
         self.check_sharing(kept)
         return self.graph(wired, used), self.problems
+
+    def with_loss(self, layer: Any) -> Any:
+        """A loss layer without tops with one, as Caffe adds it (it calls them "(automatic)")."""
+        if layer.top or layer.type not in self.losses:
+            return layer
+        name = layer.name or "loss"
+        while name in self.blobs:
+            name += "'"
+        self.blobs.add(name)
+        layer, old = type(layer)(), layer
+        layer.CopyFrom(old)
+        layer.top.append(name)
+        return layer
 
     def unknown_bottom(
         self, layer: Any, index: int, i: int, bottom: str, all_tops: set[str]
@@ -231,6 +271,7 @@ class _Resolver:
                 index=index,
                 place=self.definition.place("layer", index),
                 param_names=tuple(p.name for p in layer.param),
+                feeds=layer.type in self.feeding,
             )
             nodes.append(node)
             for top in node.tops:
@@ -238,7 +279,7 @@ class _Resolver:
         inputs = {
             blob: value
             for node in nodes
-            if node.type == "Input"
+            if node.feeds
             for blob, value in zip(node.spec.top, node.tops, strict=True)
         }
         outputs = tuple(

@@ -1,4 +1,4 @@
-"""The layer types, a module a family, a class a type."""
+"""The layer types, a module a family, a class a type; and the fillers of their params."""
 
 from __future__ import annotations
 
@@ -22,3 +22,11 @@ def torrefy_layers() -> list[type[Any]]:
             if own and issubclass(thing, Layer) and thing.type_name:
                 found.append(thing)
     return found
+
+
+@hookimpl
+def torrefy_fillers() -> list[Any]:
+    """Caffe's fillers."""
+    from torrefy.layers.fillers import BUILT_IN
+
+    return list(BUILT_IN)

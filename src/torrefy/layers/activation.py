@@ -1,4 +1,4 @@
-"""Activations: ReLU, PReLU, Power."""
+"""Activations: ReLU, PReLU, ELU, Sigmoid, TanH, Swish, BNLL, Clip, Threshold."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torrefy.layers.base import Layer, Shape, layer
+from torrefy.layers.gradients import with_gradient, works_in_place
 
 
 @layer("ReLU")
@@ -54,30 +55,135 @@ class PReLU(Layer):
         return F.prelu(x, slope.reshape(1) if slope.dim() == 0 else slope)
 
 
-@layer("Power")
-class Power(Layer):
-    """(shift + scale · x) ^ power.
+@layer("ELU")
+class ELU(Layer):
+    """x for x > 0, else alpha · (exp(x) − 1) (Clevert et al. 2015, arXiv:1511.07289)."""
 
-    When scale · power is 0 the result is a constant (1 for power 0, else shift ^ power), with
-    no gradient.
-    """
-
-    param = "power_param"
+    param = "elu_param"
+    fresh = True
 
     def setup(self, *bottoms: Shape) -> None:
-        """Read the three numbers."""
-        self.power: float = self.p.power
-        self.scale: float = self.p.scale
-        self.shift: float = self.p.shift
+        """Read alpha."""
+        self.alpha: float = self.p.alpha
 
     def forward(self, *bottoms: Tensor) -> Tensor:
-        """Scale, shift, raise."""
+        """Bend the negative side towards −alpha."""
         (x,) = bottoms
-        if self.power * self.scale == 0:
-            return torch.full_like(x, 1.0 if self.power == 0 else self.shift**self.power)
-        y = x if self.scale == 1 else x * self.scale
-        if self.shift:
-            y = y + self.shift
-        if self.power == 1:
-            return y
-        return y * y if self.power == 2 else y.pow(self.power)
+        return F.elu(x, self.alpha)
+
+
+@layer("Sigmoid")
+class Sigmoid(Layer):
+    """1 / (1 + exp(−x))."""
+
+    param = "sigmoid_param"
+    fresh = True
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Squash to 0 … 1."""
+        (x,) = bottoms
+        return torch.sigmoid(x)
+
+
+@layer("TanH")
+class TanH(Layer):
+    """tanh(x)."""
+
+    param = "tanh_param"
+    fresh = True
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Squash to −1 … 1."""
+        (x,) = bottoms
+        return torch.tanh(x)
+
+
+@layer("Swish")
+class Swish(Layer):
+    """x · sigmoid(beta · x) (Ramachandran et al. 2017, arXiv:1710.05941).
+
+    With the default beta of 1 this is torch's SiLU.
+    """
+
+    param = "swish_param"
+    fresh = True
+
+    def setup(self, *bottoms: Shape) -> None:
+        """Read beta."""
+        self.beta: float = self.p.beta
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Gate x by its own sigmoid."""
+        (x,) = bottoms
+        return F.silu(x) if self.beta == 1 else x * torch.sigmoid(self.beta * x)
+
+
+@layer("BNLL")
+class BNLL(Layer):
+    """log(1 + exp(x)), the binomial normal log likelihood; torch's softplus.
+
+    In place Caffe's gradient is sigmoid(y), of the result y that has overwritten x, where the
+    derivative is sigmoid(x).
+    """
+
+    fresh = True
+
+    def setup(self, *bottoms: Shape) -> None:
+        """See whether the bottom is overwritten."""
+        self.overwritten = works_in_place(self)
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Compute the softplus."""
+        (x,) = bottoms
+        if not self.overwritten:
+            return F.softplus(x)
+        y = F.softplus(x.detach())
+        return with_gradient(x, y, lambda: torch.sigmoid(y))
+
+
+@layer("Clip")
+class Clip(Layer):
+    """x limited to min … max; the gradient passes between the bounds and on them.
+
+    In place Caffe's gradient passes everywhere: it looks at the result, which is within the
+    bounds.
+    """
+
+    param = "clip_param"
+    example = "min: 0 max: 6"
+    fresh = True
+
+    def setup(self, *bottoms: Shape) -> None:
+        """Read the bounds."""
+        for bound in ("min", "max"):
+            if not self.p.HasField(bound):
+                raise self.error(
+                    f"{bound} is missing", field=bound, hint="Give clip_param { min: … max: … }."
+                )
+        self.min: float = self.p.min
+        self.max: float = self.p.max
+        self.overwritten = works_in_place(self)
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Limit."""
+        (x,) = bottoms
+        if not self.overwritten:
+            return x.clamp(self.min, self.max)
+        return with_gradient(x, x.detach().clamp(self.min, self.max), lambda: torch.ones_like(x))
+
+
+@layer("Threshold")
+class Threshold(Layer):
+    """1 where x > threshold, else 0 (where they are equal, too). There is no gradient."""
+
+    param = "threshold_param"
+    fresh = True
+
+    def setup(self, *bottoms: Shape) -> None:
+        """Read the threshold."""
+        self.threshold: float = self.p.threshold
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Compare."""
+        (x,) = bottoms
+        return (x > self.threshold).to(x.dtype)

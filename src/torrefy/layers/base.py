@@ -15,8 +15,16 @@ from torrefy.layers.fillers import unfit
 
 Shape = tuple[int, ...]
 
+Outline = tuple[int | str, ...]
+"""A shape as far as the definition tells it: (64, 3, "H", "W") where only the data tell the size
+of an axis, (64, "...") where they tell how many axes there are."""
+
 MOST_ELEMENTS = 1 << 31
 """As in Caffe, a blob has fewer elements than a signed 32-bit integer can count."""
+
+
+OWN_FIELDS = ("bottom", "top", "type", "param", "loss_weight", "propagate_down", "transform_param")
+"""Fields at fault that stand in the layer itself, not in its type's parameters."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Filled:
     attribute: str
     shape: Shape
     filler: Any
-    """A FillerParameter message, or a constant."""
+    """A FillerParameter message, a constant, or a tensor of the blob's shape."""
     statistic: bool = False
 
 
@@ -47,12 +55,20 @@ class Layer(nn.Module):
     """Fewest and most bottoms; None is no limit."""
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     """Fewest and most tops; None is no limit."""
+    example: ClassVar[str] = ""
+    """What stands in `param` in an example of use: "num_output: 8 kernel_size: 3"."""
+    no_onnx: ClassVar[str] = ""
+    """Why the type can't be exported to ONNX ("its batch depends on the data"); empty if it can."""
     pairs: ClassVar[bool] = False
     """Whether every bottom makes one top (Convolution with several bottoms)."""
     in_place: ClassVar[bool] = True
     """Whether a top may have its bottom's name."""
+    feeds: ClassVar[bool] = False
+    """Whether the tops are inputs of the net: what one feeds it comes out of them."""
     fresh: ClassVar[bool] = False
     """Whether the tops are always memory of their own, never a view of a bottom."""
+    loss: ClassVar[bool] = False
+    """Whether the first top has a loss weight of 1 where the definition gives none."""
     overwrites: ClassVar[bool] = False
     """Whether `forward` takes `overwrite=i`, to compute in the memory of bottom i where no
     gradient is recorded. A net says so where nothing else reads that bottom."""
@@ -65,6 +81,8 @@ class Layer(nn.Module):
         self.num_tops = num_tops
         self.p: Any = getattr(spec, self.param) if self.param else None
         self.declared: list[Filled] = []
+        self._check_one_each("loss_weight", "top", num_tops)
+        self._check_one_each("propagate_down", "bottom", len(spec.bottom))
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the parameters against the bottoms' shapes and make the params, in Caffe's order.
@@ -77,15 +95,56 @@ class Layer(nn.Module):
         """Compute the top, or a tuple of tops when `num_tops` is not 1."""
         raise NotImplementedError
 
-    def add_param(self, attribute: str, shape: Sequence[int], filler: Any = 0.0) -> None:
+    def shapes(self, *bottoms: Shape) -> Sequence[Shape] | None:
+        """The tops' shapes, where `forward` on the meta device can't tell them; else None.
+
+        Only a layer whose tops don't follow from its bottoms' shapes overrides this: Input, and
+        Filter, whose batch depends on the data. It is asked after `setup`.
+
+        Raises:
+            LayerError: the definition gives no shapes.
+        """
+        return None
+
+    def outline(self) -> Sequence[Outline]:
+        """The tops' shapes of a layer that `feeds`, as far as the definition tells them.
+
+        Raises:
+            LayerError: the definition lacks what it should tell.
+        """
+        return self.shapes() or ()
+
+    def foreign_code(self) -> str:
+        """The name of code that is neither Torrefy's nor a plugin's and that the layer runs.
+
+        Where it has one ("module.Class"), the layer is set up only if that name is allowed.
+
+        Raises:
+            LayerError: the definition lacks the name.
+        """
+        return ""
+
+    def index_limit(self, bottom: int, shapes: Sequence[Shape]) -> int | None:
+        """Where a bottom holds indices: the number that they all are below; None: any numbers.
+
+        Whoever makes up data for a net (the check of an export) keeps to it.
+        """
+        return None
+
+    def add_param(
+        self, attribute: str, shape: Sequence[int], filler: Any = 0.0, field: str = ""
+    ) -> None:
         """Declare the next blob as a learned `nn.Parameter` called `attribute`.
 
         It is made on the meta device: memory is taken only when the net is given a device.
+        `field` is the filler's name in the text where that isn't the attribute's: several
+        weights can have one filler.
         """
         self._check_count(shape)
         reason = unfit(filler, tuple(shape))
         if reason:
-            raise self.error(reason[0], field=f"{attribute}_filler.type", hint=reason[1])
+            place = field or f"{attribute}_filler"
+            raise self.error(reason[0], field=f"{place}.{reason[2]}", hint=reason[1])
         self.declared.append(Filled(attribute, tuple(shape), filler))
         self.register_parameter(attribute, nn.Parameter(torch.empty(tuple(shape), device="meta")))
 
@@ -94,6 +153,14 @@ class Layer(nn.Module):
         self._check_count(shape)
         self.declared.append(Filled(attribute, tuple(shape), value, statistic=True))
         self.register_buffer(attribute, torch.empty(tuple(shape), device="meta"))
+
+    def _check_one_each(self, field: str, of: str, count: int) -> None:
+        given = len(getattr(self.spec, field))
+        if given not in (0, count):
+            raise self.error(
+                f"{given} {field} for {count} {of}{'s' * (count != 1)}: give one for each, or none",
+                field=field,
+            )
 
     def _check_count(self, shape: Sequence[int]) -> None:
         if math.prod(shape) >= MOST_ELEMENTS:
@@ -130,6 +197,14 @@ class Layer(nn.Module):
         return 0
 
     @property
+    def loss_weights(self) -> tuple[float, ...]:
+        """The weight that each top has in the loss of the net: 0 for most."""
+        first = 1.0 if self.loss else 0.0
+        return (
+            tuple(self.spec.loss_weight) or (first, *[0.0] * (self.num_tops - 1))[: self.num_tops]
+        )
+
+    @property
     def blobs(self) -> list[Tensor]:
         """The layer's params and statistics in Caffe's order."""
         return [getattr(self, filled.attribute) for filled in self.declared]
@@ -137,7 +212,7 @@ class Layer(nn.Module):
     def error(self, message: str, *, field: str = "", hint: str = "") -> LayerError:
         """An error about this layer. `field` names what is at fault ("kernel_size", "bottom")."""
         error = LayerError(message, layer=self.name, hint=hint)
-        if field and self.param and field not in ("bottom", "top", "type", "param"):
+        if field and self.param and field.partition(".")[0] not in OWN_FIELDS:
             field = f"{self.param}.{field}"
         error.field = field
         return error

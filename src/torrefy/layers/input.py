@@ -11,11 +11,12 @@ from torrefy.layers.base import MOST_ELEMENTS, Layer, Shape, layer
 class Input(Layer):
     """The net's inputs: one top a blob, shapes from `input_param`, one each or one for all."""
 
+    feeds = True
     param = "input_param"
     bottoms = (0, 0)
     tops = (1, None)
 
-    def shapes(self) -> list[Shape]:
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
         """The tops' shapes as the definition gives them.
 
         Raises:

@@ -1,4 +1,4 @@
-"""BatchNorm with Caffe's statistics, and local response normalisation."""
+"""BatchNorm with Caffe's statistics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torrefy.layers.base import Layer, Shape, layer, shape_text
+from torrefy.layers.base import Layer, Shape, layer
 from torrefy.layers.scale import Scale
 
 
@@ -71,25 +71,28 @@ class BatchNorm(Layer):
         if self.uses_global_statistics:
             mean, variance = self.statistics()
             return F.batch_norm(x, mean, variance, weight, bias, eps=self.eps)
-        with torch.no_grad():
-            self.accumulate(x.detach())
-        if x.numel() > x.shape[1]:
-            return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
-        y = x - x  # one value a channel, which torch refuses; Caffe gives 0
-        if weight is not None:
-            y = y * weight.view(1, -1, *[1] * (x.dim() - 2))
-        return y if bias is None else y + bias.view(1, -1, *[1] * (x.dim() - 2))
+        channels = x.shape[1]
+        if x.numel() == channels:  # one value a channel, which torch refuses; Caffe gives 0
+            self.accumulate(x.detach().flatten(), torch.zeros_like(self.variance_sum))  # type: ignore[arg-type]
+            y = x - x
+            if weight is not None:
+                y = y * weight.view(1, -1, *[1] * (x.dim() - 2))
+            return y if bias is None else y + bias.view(1, -1, *[1] * (x.dim() - 2))
+        if torch.compiler.is_exporting():  # a file keeps no sums
+            return F.batch_norm(x, None, None, weight, bias, True, eps=self.eps)
+        # With momentum 1 torch's running statistics are the batch's own, the variance with the
+        # factor m / (m − 1): no second pass over x.
+        mean, variance = x.new_zeros(channels), x.new_zeros(channels)
+        y = F.batch_norm(x, mean, variance, weight, bias, True, 1.0, self.eps)
+        self.accumulate(mean, variance)
+        return y
 
-    def accumulate(self, x: Tensor) -> None:
-        """Add the batch's statistics to the sums."""
-        axes = [0, *range(2, x.dim())]
-        variance, mean = torch.var_mean(x, axes, correction=0)
-        m = x.numel() / x.shape[1]
-        correction = m / (m - 1) if m > 1 else 1.0
-        factor: Tensor = self.factor  # type: ignore[assignment]
-        factor.mul_(self.fraction).add_(1)
-        self.mean_sum.mul_(self.fraction).add_(mean)  # type: ignore[operator]
-        self.variance_sum.mul_(self.fraction).add_(variance, alpha=correction)  # type: ignore[operator]
+    def accumulate(self, mean: Tensor, variance: Tensor) -> None:
+        """Add a batch's mean and variance to the sums."""
+        with torch.no_grad():
+            self.factor.mul_(self.fraction).add_(1)  # type: ignore[operator]
+            self.mean_sum.mul_(self.fraction).add_(mean)  # type: ignore[operator]
+            self.variance_sum.mul_(self.fraction).add_(variance)  # type: ignore[operator]
 
 
 class ScaledNorm(nn.Module):
@@ -105,48 +108,3 @@ class ScaledNorm(nn.Module):
         """Normalise N×C×…, scale, shift."""
         weight: Any = self.scale.weight
         return self.norm.normalize(x, weight, self.scale.bias)
-
-
-@layer("LRN")
-class LRN(Layer):
-    """Local response normalisation (Krizhevsky et al. 2012, section 3.3).
-
-    ACROSS_CHANNELS: x · (k + α/n · Σ x²)^−β over n channels. WITHIN_CHANNEL:
-    x · (1 + α · mean of x² over n×n)^−β, the mean by Caffe's padded AVE pooling; k is not used.
-    """
-
-    param = "lrn_param"
-    in_place = False
-
-    def setup(self, *bottoms: Shape) -> None:
-        """Check the size."""
-        (shape,) = bottoms
-        if len(shape) != 4:
-            raise self.error(
-                f"LRN takes 4 axes (N, C, H, W), the bottom is {shape_text(shape)}", field="bottom"
-            )
-        if self.p.local_size % 2 == 0:
-            raise self.error(
-                f"local_size must be odd, found {self.p.local_size}", field="local_size"
-            )
-        self.within = self.p.NormRegion.Name(self.p.norm_region) == "WITHIN_CHANNEL"
-        self.size: int = self.p.local_size
-        self.alpha: float = self.p.alpha
-        self.beta: float = self.p.beta
-        self.k: float = self.p.k
-
-    def forward(self, *bottoms: Tensor) -> Tensor:
-        """Divide by the local energy."""
-        (x,) = bottoms
-        n = self.size
-        square = x * x
-        half = (n - 1) // 2
-        if self.within:
-            scale = F.avg_pool2d(square, n, 1, half) * self.alpha + 1
-        else:
-            # The mean over a window of channels is one over the depth of N×1×C×H×W. (PyTorch's
-            # exporter loses divisor_override, so no sum.)
-            deep = F.pad(square, (0, 0, 0, 0, half, half)).unsqueeze(1)
-            window = F.avg_pool3d(deep, (n, 1, 1), 1)
-            scale = window.squeeze(1) * self.alpha + self.k
-        return x * scale.pow(-self.beta)

@@ -1,4 +1,4 @@
-"""Layers that move numbers and compute none: Concat, Slice, Split, Flatten, Reshape, Crop."""
+"""Layers that move numbers and compute none: Concat, Slice, Split, Flatten, Reshape, Tile, Crop."""
 
 from __future__ import annotations
 
@@ -213,6 +213,27 @@ class Reshape(Layer):
             dims = [x.shape[self.start + i] if d == 0 else d for i, d in enumerate(self.dims)]
             return x.reshape(*x.shape[: self.start], *dims, *x.shape[self.end :])
         return x.reshape(self.target(x.shape))
+
+
+@layer("Tile")
+class Tile(Layer):
+    """The bottom `tiles` times behind itself along `axis` (default 1)."""
+
+    param = "tile_param"
+    in_place = False
+
+    def setup(self, *bottoms: Shape) -> None:
+        """Check the axis."""
+        (shape,) = bottoms
+        self.along = self.axis(self.p.axis, len(shape))
+        self.tiles = self.require("tiles")
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Repeat."""
+        (x,) = bottoms
+        if self.tiles == 1:
+            return x
+        return x.repeat(*(self.tiles if i == self.along else 1 for i in range(x.dim())))
 
 
 @layer("Crop")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from torrefy.errors import LayerError, Problem, did_you_mean
+from torrefy.errors import DefinitionError, LayerError, Problem, did_you_mean
 from torrefy.graph import Graph, Node, State, examine
-from torrefy.layers.base import Layer, Shape, shape_text
+from torrefy.layers.base import MOST_ELEMENTS, Layer, Shape, shape_text
+from torrefy.net.given import Given, leave_wanted, shape_wanted
 from torrefy.plugins import by_name, plugin_manager
 from torrefy.schema import Definition
 
@@ -27,28 +28,54 @@ class Built:
     layers: dict[str, Layer] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    missing: list[Problem] = field(default_factory=list)
+    """What is not wrong, but must be given before the net can run: a shape that only the data
+    tell, leave to run a Python class. Layers that depend on it are passed over."""
     owners: dict[str, tuple[str, int]] = field(default_factory=dict)
     """A shared param's name to the layer and the index of the blob that holds it."""
 
+    def demand_all(self) -> None:
+        """Raise unless the net can run.
 
-def diagnose(definition: Definition, state: State) -> tuple[Graph, Built]:
+        Raises:
+            DefinitionError: with all that is wrong or missing, in the order of the text.
+        """
+        if self.problems or self.missing:
+            raise DefinitionError(_in_order([*self.problems, *self.missing]))
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda p: (p.place.line, p.place.column) if p.place else (0, 0))
+
+
+def diagnose(
+    definition: Definition,
+    state: State,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    allow_python: Collection[str] = (),
+) -> tuple[Graph, Built]:
     """Resolve and build an upgraded definition as far as that goes.
 
-    `Built.problems` is all that is wrong with it, in the order of the text.
+    `Built.problems` is all that is wrong with it, in the order of the text; `compile_net` tells
+    what the arguments are.
     """
-    graph, problems = examine(definition, state)
-    built = build(graph)
-    built.problems = sorted(
-        problems + built.problems,
-        key=lambda p: (p.place.line, p.place.column) if p.place else (0, 0),
-    )
+    given = Given(shapes or {}, allow_python)
+    types = layer_types()
+    feeding = {name for name, cls in types.items() if cls.feeds}
+    losses = {name for name, cls in types.items() if cls.loss}
+    if given.shapes:
+        definition = given.written_into(definition)
+    graph, problems = examine(definition, state, feeding, losses)
+    built = build(graph, given)
+    built.problems = _in_order([*given.problems(graph), *problems, *built.problems])
     return graph, built
 
 
-def build(graph: Graph) -> Built:
+def build(graph: Graph, given: Given) -> Built:
     """Make every layer on the meta device and find every shape; problems are collected.
 
-    A layer whose bottoms are unknown because of a problem above it is passed over.
+    A layer whose bottoms are unknown because of what is wrong or missing above it is passed over.
     """
     types = layer_types()
     built = Built()
@@ -58,7 +85,7 @@ def build(graph: Graph) -> Built:
             built.problems.append(_unknown_type(graph, node, types))
             continue
         try:
-            _build_node(graph, node, cls, built)
+            _build_node(graph, node, cls, built, given)
         except LayerError as error:
             place = graph.place(node, *([error.field] if error.field else []))
             built.problems.extend(error.within(place=place, layer=node.name).problems)
@@ -107,30 +134,59 @@ def _check_counts(node: Node, cls: type[Layer], layer: Layer) -> None:
                 )
 
 
-def _build_node(graph: Graph, node: Node, cls: type[Layer], built: Built) -> None:
+def _build_node(graph: Graph, node: Node, cls: type[Layer], built: Built, given: Given) -> None:
     layer = cls(node.spec, len(node.tops))
     layer.train(graph.state.phase == "train")
     _check_counts(node, cls, layer)
+    if cls.feeds:
+        _feed(node, layer, built, given)
+        return
+    code = layer.foreign_code()
+    if code and not given.allows(code):
+        built.missing.append(leave_wanted(node, graph.place(node, cls.param), code))
+        return
     if any(bottom not in built.shapes for bottom in node.bottoms):
         return  # a problem further up; its own message is enough
     shapes = [built.shapes[bottom] for bottom in node.bottoms]
-    if node.type == "Input":
-        tops: Iterable[Shape] = layer.shapes()  # type: ignore[operator]
-    else:
-        layer.setup(*shapes)
-        tops = infer(layer, shapes)
+    layer.setup(*shapes)
+    tops = infer(layer, shapes)
     _share(node, layer, built)
     built.layers[node.key] = layer
     for name, shape in zip(node.tops, tops, strict=True):
         built.shapes[name] = shape
 
 
+def _feed(node: Node, layer: Layer, built: Built, given: Given) -> None:
+    """The shapes of inputs: what is given, else what the layer tells of them."""
+    blobs = list(node.spec.top)
+    outlines: Sequence[Sequence[int | str]] = [given.shapes.get(blob, ()) for blob in blobs]
+    if not given.shapes.keys() >= set(blobs):
+        told = zip(blobs, layer.outline(), strict=True)
+        outlines = [given.shapes.get(blob, outline) for blob, outline in told]
+    _share(node, layer, built)
+    built.layers[node.key] = layer
+    for blob, value, outline in zip(blobs, node.tops, outlines, strict=True):
+        shape = tuple(dim for dim in outline if isinstance(dim, int))
+        if len(shape) < len(outline):
+            built.missing.append(shape_wanted(node, blob, tuple(outline)))
+            continue
+        if math.prod(shape) >= MOST_ELEMENTS:
+            raise layer.error(
+                f'"{blob}" would have {math.prod(shape):,} elements; a blob holds fewer than '
+                f"{MOST_ELEMENTS:,}"
+            )
+        built.shapes[value] = shape
+
+
 def infer(layer: Layer, shapes: list[Shape]) -> list[Shape]:
-    """The tops' shapes, from running the layer on the meta device.
+    """The tops' shapes: what the layer says itself, else from running it on the meta device.
 
     Raises:
         LayerError: the layer can't take these shapes.
     """
+    known = layer.shapes(*shapes)
+    if known is not None:
+        return list(known)
     bottoms = [torch.empty(shape, device="meta") for shape in shapes]
     try:
         with torch.no_grad():

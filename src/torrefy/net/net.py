@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from torrefy.errors import DefinitionError, LayerError, TorrefyError, did_you_mean
-from torrefy.graph import Graph, State
+from torrefy.errors import LayerError, TorrefyError, did_you_mean
+from torrefy.graph import Graph, State, graph_text
 from torrefy.layers.base import Layer, Shape, shape_text
 from torrefy.layers.fillers import fill
 from torrefy.net.compile import Built, diagnose, infer
@@ -27,9 +27,10 @@ class Net(nn.Module):
     """A net made of layers, called with its inputs by name.
 
     It is a `torch.nn.Module`: its children are the layers under identifiers of their Caffe
-    names, so that `state_dict()` has names like "conv1.weight", and `to`, `train`, `eval`
-    and `torch.compile` do what they do to any module. Batch and picture sizes other than the
-    definition's are taken wherever the layers allow them.
+    names, so that `state_dict()` has names like "conv1.weight" and "bn1.mean_sum" (listed in
+    `torrefy.weights.safetensors`), and `to`, `train`, `eval` and `torch.compile` do what they do
+    to any module. Batch and picture sizes other than the definition's are taken wherever the
+    layers allow them.
     """
 
     def __init__(self, graph: Graph, built: Built) -> None:
@@ -40,6 +41,13 @@ class Net(nn.Module):
         """The layers by their Caffe names; a repeated name goes on as "conv1#2"."""
         self.shapes: dict[str, Shape] = built.shapes
         """The shape of every value, as the definition has it."""
+        self.loss_weights: dict[str, float] = {
+            value: weight
+            for node in graph.nodes
+            for value, weight in zip(node.tops, built.layers[node.key].loss_weights, strict=True)
+            if weight
+        }
+        """What counts in the loss: values by name, and the factor of each."""
         for key, name in module_names(graph).items():
             self.add_module(name, built.layers[key])
         self._programs: dict[tuple[tuple[str, ...], tuple[str, ...]], fx.GraphModule] = {}
@@ -51,8 +59,17 @@ class Net(nn.Module):
 
     @property
     def outputs(self) -> dict[str, Shape]:
-        """The blobs that no layer reads and their shapes."""
-        return {name: self.shapes[name] for name in self.graph.outputs}
+        """The blobs that the net returns and their shapes.
+
+        These are the blobs that no layer reads; in phase train also those that layers read but
+        that count in the loss.
+        """
+        return {name: self.shapes[name] for name in self._returned}
+
+    @property
+    def _returned(self) -> tuple[str, ...]:
+        losses = self.loss_weights if self.graph.state.phase == "train" else ()
+        return tuple(dict.fromkeys((*self.graph.outputs, *losses)))
 
     @property
     def params(self) -> dict[str, list[Tensor]]:
@@ -73,7 +90,7 @@ class Net(nn.Module):
             inputs: every input blob by name, `net(data=x)`.
 
         Returns:
-            Every blob that no layer reads, by name.
+            The net's outputs by name.
 
         Raises:
             TorrefyError: an input is missing, unknown, or of the wrong number of axes.
@@ -81,7 +98,33 @@ class Net(nn.Module):
         """
         starts = tuple(self.graph.inputs)
         tops = self._execute(self.program(), starts, self._feed(inputs, starts))
-        return dict(zip(self.graph.outputs, tops, strict=True))
+        return dict(zip(self._returned, tops, strict=True))
+
+    def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
+        """The net's loss: the sum of the blobs that count in it, each times its loss weight.
+
+        A loss layer's first top counts with a weight of 1 unless the definition says otherwise;
+        any other top counts where it has a `loss_weight`. All numbers of a blob are summed. A net
+        in which nothing counts has a loss of 0.
+
+        Args:
+            blobs: what `net(...)` returned, or `run` with the blobs in `loss_weights`.
+
+        Raises:
+            TorrefyError: a blob that counts is missing.
+
+        Example:
+            net.loss(net(data=pictures, label=labels)).backward()
+        """
+        total = torch.zeros((), device=self.device)
+        for name, weight in self.loss_weights.items():
+            if name not in blobs:
+                raise TorrefyError(
+                    f'the blob "{name}" counts in the loss, but is missing',
+                    hint="A net compiled for phase train returns all that count.",
+                )
+            total = total + weight * blobs[name].sum()
+        return total
 
     def run(self, inputs: Arrays, blobs: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Compute some blobs by name, and nothing that they don't depend on.
@@ -97,7 +140,7 @@ class Net(nn.Module):
         Raises:
             TorrefyError: there is no such blob, or an input that they need is missing.
         """
-        wanted = list(self.graph.outputs) if blobs is None else list(blobs)
+        wanted = list(self._returned) if blobs is None else list(blobs)
         if isinstance(blobs, str):
             raise TorrefyError(f'blobs takes a list of names: ["{blobs}"]')
         for name in (*inputs, *wanted):
@@ -119,7 +162,7 @@ class Net(nn.Module):
             inputs: what it takes; None: the net's inputs. A name that is an input's means what
                 is fed to the net, even if an in-place layer overwrites it later.
         """
-        wanted = self.graph.outputs if blobs is None else tuple(blobs)
+        wanted = self._returned if blobs is None else tuple(blobs)
         given = tuple(self.graph.inputs if inputs is None else inputs)
         key = (given, wanted)
         if key not in self._programs:
@@ -148,12 +191,23 @@ class Net(nn.Module):
                     blob.copy_(first)
 
     def save(self, path: str | Path) -> None:
-        """Write the weights to a file whose ending says the format: ".caffemodel".
+        """Write the weights to a file whose ending says the format.
+
+        Args:
+            path: ".caffemodel"; ".h5" in Caffe's layout; ".safetensors" with the names of
+                `state_dict()`, as `torrefy.weights.safetensors` documents.
 
         Raises:
             WeightsError: no format has that ending, or the file can't be written.
         """
         write_weights(path, self.stored())
+
+    def to_prototxt(self) -> str:
+        """The net's definition as it was compiled: upgraded, its state's layers alone.
+
+        It compiles to the same net, in the same phase.
+        """
+        return graph_text(self.graph)
 
     def stored(self) -> StoredNet:
         """The weights as a file of weights holds them: every layer, blobs in Caffe's order."""
@@ -163,6 +217,7 @@ class Net(nn.Module):
                 node.type,
                 tuple(blob.detach().cpu().numpy() for blob in self.layers[node.key].blobs),
                 node.spec,
+                tuple(filled.attribute for filled in self.layers[node.key].declared),
             )
             for node in self.graph.nodes
         ]
@@ -194,7 +249,7 @@ class Net(nn.Module):
         """Raise the error of the first layer that can't take what comes from such inputs."""
         shapes = {self.graph.inputs.get(name, name): shape for name, shape in given.items()}
         for node in self.graph.nodes:
-            if node.type == "Input" or not all(b in shapes for b in node.bottoms):
+            if node.feeds or not all(b in shapes for b in node.bottoms):
                 continue
             layer = copy.deepcopy(self.layers[node.key]).to("meta")
             try:
@@ -241,6 +296,9 @@ def compile_net(
     device: str | torch.device = "cpu",
     fill: bool = True,
     seed: int | None = None,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    allow_python: Collection[str] = (),
 ) -> Net:
     """Compile an upgraded definition (see `schema.upgrade`) in a state.
 
@@ -251,17 +309,20 @@ def compile_net(
         fill: whether the params get the values of their fillers; without it they hold
             whatever the memory held.
         seed: of the random fillers; None: another one each time.
+        shapes: shapes of inputs by their blobs' names, over the definition's own.
+        allow_python: the Python classes that may run: "module.Class", or "module.*" for all of
+            a module.
 
     Raises:
-        DefinitionError: with all that is wrong, in the order of the text.
+        DefinitionError: with all that is wrong or missing, in the order of the text.
         TorrefyError: there is no such device.
     """
-    graph, built = diagnose(definition, state)
-    if built.problems:
-        raise DefinitionError(built.problems)
+    graph, built = diagnose(definition, state, shapes=shapes, allow_python=allow_python)
+    built.demand_all()
     net = Net(graph, built)
     net.train(state.phase == "train")
     _allocate(net, _device(device))
+    _freeze(net)
     if fill:
         net.fill(seed=seed)
     return net
@@ -290,3 +351,13 @@ def _allocate(net: Net, device: torch.device) -> None:
             setattr(layer, name, made[id(param)])
         for name, buffer in layer.named_buffers(recurse=False):
             setattr(layer, name, torch.empty_like(buffer, device=device))
+
+
+def _freeze(net: Net) -> None:
+    """Params with an lr_mult of 0 get no gradient, as in Caffe, unless force_backward says so."""
+    if net.graph.definition.message.force_backward:
+        return
+    for node in net.graph.nodes:
+        for spec, blob in zip(node.spec.param, net.layers[node.key].blobs, strict=False):
+            if isinstance(blob, nn.Parameter) and spec.lr_mult == 0:
+                blob.requires_grad_(False)

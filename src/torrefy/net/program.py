@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torch import fx, nn
@@ -31,8 +31,8 @@ def identifier(name: str, taken: set[str]) -> str:
 
 
 RESERVED = frozenset(dir(nn.Module())) | {
-    "code", "device", "fill", "forward", "graph", "inputs", "layers", "outputs", "params",
-    "program", "run", "save", "shapes", "stored",
+    "code", "device", "fill", "forward", "graph", "inputs", "layers", "loss", "loss_weights",
+    "outputs", "params", "program", "run", "save", "shapes", "stored",
 }  # fmt: skip
 """Attributes of nets and programs that no layer's module may be called by."""
 
@@ -50,7 +50,8 @@ def write_program(
 
     Its arguments are the inputs in order (a name for each value that is given); it returns a
     tuple. A BatchNorm and the Scale that alone reads it run as one operation; a layer that can
-    may compute in the memory of a bottom that nothing else reads.
+    may compute in the memory of a bottom that nothing else reads. In phase train a bottom with
+    `propagate_down: false` is detached.
 
     Raises:
         TorrefyError: an output depends on an input that is not given.
@@ -67,7 +68,8 @@ def write_program(
     for name, value in inputs.items():
         values[value] = program.placeholder(identifier(name, taken))
     fresh: set[str] = set()
-    scaled, absorbed = _scaled_norms(nodes, layers, readers)
+    cut = {(node.key, i) for node in nodes for i in _without_gradient(graph, node)}
+    scaled, absorbed = _scaled_norms(nodes, layers, readers, cut)
     for node in nodes:
         layer = layers[node.key]
         target = names[node.key]
@@ -77,7 +79,10 @@ def write_program(
             continue
         norm = scaled.get(node.key)
         root.add_module(target, norm if norm else layer)
-        arguments = tuple(values[b] for b in node.bottoms)
+        arguments = tuple(
+            program.call_method("detach", (values[b],)) if (node.key, i) in cut else values[b]
+            for i, b in enumerate(node.bottoms)
+        )
         options: dict[str, Any] = {}
         if layer.overwrites:
             own = [i for i, b in enumerate(node.bottoms) if b in fresh and readers[b] == 1]
@@ -94,8 +99,18 @@ def write_program(
     return fx.GraphModule(root, program, class_name=identifier(graph.name or "Net", set()))
 
 
+def _without_gradient(graph: Graph, node: Node) -> list[int]:
+    """The bottoms that get no gradient; as in Caffe force_backward overrules `propagate_down`."""
+    if graph.state.phase != "train" or graph.definition.message.force_backward:
+        return []
+    return [i for i, down in enumerate(node.spec.propagate_down) if not down]
+
+
 def _scaled_norms(
-    nodes: list[Node], layers: dict[str, Layer], readers: Mapping[str, int]
+    nodes: list[Node],
+    layers: dict[str, Layer],
+    readers: Mapping[str, int],
+    cut: Collection[tuple[str, int]],
 ) -> tuple[dict[str, ScaledNorm], set[str]]:
     """Each BatchNorm whose only reader is a Scale of its channels, by its key; the Scales' keys."""
     norms: dict[str, tuple[str, BatchNorm]] = {}
@@ -105,7 +120,12 @@ def _scaled_norms(
         layer = layers[node.key]
         if isinstance(layer, BatchNorm) and readers[node.tops[0]] == 1:
             norms[node.tops[0]] = node.key, layer
-        elif isinstance(layer, Scale) and layer.per_channel and node.bottoms[0] in norms:
+        elif (
+            isinstance(layer, Scale)
+            and layer.per_channel
+            and node.bottoms[0] in norms
+            and (node.key, 0) not in cut
+        ):
             key, norm = norms[node.bottoms[0]]
             scaled[key] = ScaledNorm(norm, layer)
             absorbed.add(node.key)
@@ -120,7 +140,7 @@ def needed_nodes(graph: Graph, inputs: Iterable[str], outputs: Iterable[str]) ->
     while waiting:
         value = waiting.pop()
         node = graph.producers[value]
-        if node.type == "Input":
+        if node.feeds:
             raise TorrefyError(f'the input "{node.spec.top[node.tops.index(value)]}" is missing')
         if node.key in needed:
             continue

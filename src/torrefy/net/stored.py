@@ -27,6 +27,17 @@ class StoredLayer:
     spec: Any = None
     """The layer's LayerParameter message, for formats that keep definitions; readers may
     leave it out."""
+    names: tuple[str, ...] = ()
+    """What each blob is called, where that is known: by the attribute that has it in a Net
+    ("weight"), or by its place in Caffe's order ("1"; a file that leaves out shared blobs has
+    some places only). Empty: the blobs are all that the layer has."""
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Each blob's place in Caffe's order: 0, 1, … but where blobs are left out."""
+        if self.names and all(name.isdecimal() for name in self.names):
+            return tuple(map(int, self.names))
+        return tuple(range(len(self.blobs)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from torrefy.plugins.hookspecs import PROJECT, hookimpl
 
 __all__ = ["PROJECT", "by_name", "hookimpl", "plugin_manager"]
 
-BUILT_IN = ("torrefy.layers", "torrefy.weights", "torrefy.zoo")
+BUILT_IN = ("torrefy.layers", "torrefy.lint", "torrefy.weights", "torrefy.zoo")
 """The rooms that register through the same hooks as anyone's plugin."""
 
 

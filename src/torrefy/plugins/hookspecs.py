@@ -28,6 +28,17 @@ def torrefy_layers() -> Iterable[type[Any]]:  # type: ignore[empty-body]
 
 
 @hookspec
+def torrefy_fillers() -> Iterable[Any]:  # type: ignore[empty-body]
+    """Fillers of params: functions made one by `@filler("name")`. Since 0.1.
+
+    Example:
+        @hookimpl
+        def torrefy_fillers():
+            return [orthogonal]
+    """
+
+
+@hookspec
 def torrefy_zoo_paths() -> Iterable[Path]:  # type: ignore[empty-body]
     """Folders that hold zoo models, one folder a model with its card.prototxt. Since 0.1.
 
@@ -46,4 +57,15 @@ def torrefy_weight_formats() -> Iterable[Any]:  # type: ignore[empty-body]
         @hookimpl
         def torrefy_weight_formats():
             return [WeightFormat("npz", (".npz",), read_npz, write_npz)]
+    """
+
+
+@hookspec
+def torrefy_lint_rules() -> Iterable[Any]:  # type: ignore[empty-body]
+    """Traps that `torrefy check` looks for: `Rule` objects. Since 0.1.
+
+    Example:
+        @hookimpl
+        def torrefy_lint_rules():
+            return [Rule("SSD101", "prior-outside", prior_outside)]
     """

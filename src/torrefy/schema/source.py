@@ -78,9 +78,13 @@ class Definition:
 
         A text in the path may be dotted ("convolution_param.kernel_size").
         """
-        mark = self.root
-        if mark is None:
+        if self.root is None:
             return Place(self.source.file)
+        return self.source.place(self.offset(*path))
+
+    def offset(self, *path: str | int) -> int:
+        """Where in the text a part begins: a value at its value, a message at its name."""
+        mark = self.root or Mark(0)
         names: list[str | int] = []
         for step in path:
             names.extend(step.split(".") if isinstance(step, str) else [step])
@@ -96,7 +100,7 @@ class Definition:
                     break
                 inside = mark.fields[step]
                 mark = inside[0]
-        return self.source.place(mark.offset)
+        return mark.offset
 
 
 def read_source(path: Path | str) -> Source:

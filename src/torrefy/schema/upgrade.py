@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torrefy.errors import DefinitionError, Problem
 from torrefy.schema.compose import new_message
 from torrefy.schema.source import Definition, Mark
+from torrefy.schema.v0 import is_v0, upgrade_v0, v0_mark
 
 V1_TYPES = {
     "ABSVAL": "AbsVal", "ACCURACY": "Accuracy", "ARGMAX": "ArgMax", "BNLL": "BNLL",
@@ -36,15 +38,44 @@ def v1_type(number: int) -> str:
     return V1_TYPES[value.name] if value else ""
 
 
-def upgrade(definition: Definition) -> Definition:
-    """The same net in today's form: V1 layers, legacy inputs and BatchNorm params rewritten.
+SOLVER_TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
+"""The types of solvers by the numbers of the older enum `solver_type`."""
 
-    The given definition is not changed. Places still lead to the text as it was written.
+
+def upgrade_solver(definition: Definition) -> Definition:
+    """A solver in today's form: the enum `solver_type` becomes the text `type`.
 
     Raises:
-        DefinitionError: V0 layers, or inputs whose shapes can't be told.
+        DefinitionError: both are given.
     """
     old = definition.message
+    if not old.HasField("solver_type"):
+        return definition
+    if old.HasField("type"):
+        raise DefinitionError(
+            "both type and its older form solver_type are given; give type alone",
+            place=definition.place("solver_type"),
+        )
+    message = type(old)()
+    message.CopyFrom(old)
+    message.type = SOLVER_TYPES[old.solver_type]
+    message.ClearField("solver_type")
+    notes = (*definition.notes, "upgraded from solver_type")
+    return replace(definition, message=message, notes=notes)
+
+
+def upgrade(definition: Definition) -> Definition:
+    """The same net in today's form: V0 and V1 layers, legacy inputs and BatchNorm params rewritten.
+
+    The given definition, of a net or a solver, is not changed. Places still lead to the text as
+    it was written.
+
+    Raises:
+        DefinitionError: V0 layers that can't be upgraded, or inputs whose shapes can't be told.
+    """
+    old = definition.message
+    if old.DESCRIPTOR.name == "SolverParameter":
+        return upgrade_solver(definition)
     needs = old.layers or old.input or _stale_batch_norms(old)
     if not needs:
         return definition
@@ -62,15 +93,19 @@ def upgrade(definition: Definition) -> Definition:
             )
             del message.layer[:]
         marks = list(root.fields.get("layers", []))
-        for i, layer in enumerate(message.layers):
-            if layer.HasField("layer"):
-                raise DefinitionError(
-                    "this is a net of Caffe's first days (V0 layers), which is not read yet",
-                    place=definition.place("layers", i),
-                )
-            _upgrade_v1_layer(layer, message.layer.add())
+        if is_v0(message):
+            kept, left_out = upgrade_v0(definition)
+            marks = [v0_mark(marks[i]) for i, _ in kept] if marks else []
+            for _, layer in kept:
+                message.layer.add().CopyFrom(layer)
+            for name in ("debug_info", "input_shape", "state"):  # as Caffe's upgrade
+                message.ClearField(name)
+            notes += ["upgraded from V0 layers", *left_out]
+        else:
+            for layer in message.layers:
+                _upgrade_v1_layer(layer, message.layer.add())
+            notes.append("upgraded from V1 layers")
         del message.layers[:]
-        notes.append("upgraded from V1 layers")
     shapeless: tuple[str, ...] = ()
     if message.input and not (message.input_shape or message.input_dim):
         # Nets inside old caffemodels name inputs without a shape: Caffe drops those.

