@@ -10,6 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from torrefy.net.compile import layer_types
 from torrefy.schema import new_message
+from torrefy.spec.build import enums
 
 TARGET = Path(__file__).parents[1] / "src/torrefy/spec/typed.pyi"
 HEAD = '''"""What an editor knows of `L` and `P`; made from the schema by `make docs`."""
@@ -50,7 +51,12 @@ def stub() -> str:
             f'        in_place: bool = False,\n        name: str = "",\n{options}'
             f'        **fields: Any,\n    ) -> Any:\n        """{doc.strip()}"""\n'
         )
-    return "".join(parts) + "\nL: _L\nP: Enums\n"
+    values = enums()
+    for name in sorted(values):
+        parts.append(f"\nclass _{name}:\n" + "".join(f"    {v}: int\n" for v in values[name]))
+    parts.append("\nclass _P(Enums):\n")
+    parts += [f"    {name}: _{name}\n" for name in sorted(values)]
+    return "".join(parts) + "\nL: _L\nP: _P\n"
 
 
 def _type(field: Any) -> str:

@@ -399,8 +399,10 @@ def test_a_rule_is_explained(run: Run) -> None:
     assert result.exit_code == 0
     assert result.stdout.startswith("T201 mirror-in-test\n\nWith mirror, pictures are flipped")
     wrong = run("check", "--explain", "T9")
-    assert wrong.exit_code == 1
-    assert wrong.stderr == 'error: there is no lint rule "T9". Did you mean "T109"?\n'
+    assert (wrong.exit_code, wrong.stderr) == (
+        1,
+        'error: there is no lint rule "T9". Did you mean "T109"?\n',
+    )
 
 
 def test_a_solver_is_checked_as_one(run: Run) -> None:

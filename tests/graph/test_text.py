@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
 import torch
 from tests.conftest import SHARED
 
-from torrefy.graph import State, graph_text
+from torrefy.errors import DefinitionError
+from torrefy.graph import State, graph_text, resolve
 from torrefy.net.compile import diagnose
 from torrefy.net.net import compile_net
-from torrefy.schema import parse_text, read_text, upgrade
+from torrefy.schema import format_text, parse_text, read_text, upgrade
+from torrefy.schema.source import Source
 
 OLD = """
 input: "data" input_dim: 1 input_dim: 2 input_dim: 4 input_dim: 4
@@ -32,6 +35,7 @@ def test_an_old_definition_comes_back_upgraded_and_filtered() -> None:
     x = torch.randn(1, 2, 4, 4)
     assert torch.equal(again(data=x)["s"], net(data=x)["s"])
     assert again.to_prototxt() == text
+    assert format_text(Source("n", text)) == text
     assert [n.spec.top[0] for n in again.graph.nodes] == ["data", "c", "c", "s"]
 
 
@@ -48,3 +52,26 @@ def test_whole_nets_come_back(path: Path, phase: str) -> None:
     ]
     assert rebuilt.shapes == built.shapes
     assert graph_text(again) == text
+
+
+def test_public_definitions_come_back_in_either_phase(shared: Path) -> None:
+    corpus = shared / "corpus"
+    done = 0
+    with (corpus / "index.tsv").open(newline="") as table:
+        for row in csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE):
+            path = corpus / row["file"]
+            small = path.stat().st_size < 60_000
+            if row["kind"] == "solver" or row["parse_bvlc"] != "ok" or not small:
+                continue
+            try:
+                definition = upgrade(read_text(path))
+                state = State("test" if row["kind"] == "net-deploy" else "train")
+                graph = resolve(definition, state, losses=("SoftmaxWithLoss",))
+            except DefinitionError:
+                continue  # a type of nobody's, a fragment, or the net of some stage
+            again = resolve(parse_text(graph_text(graph)), State("test"))
+            assert [(n.key, n.type, n.bottoms, n.tops, n.param_names) for n in again.nodes] == [
+                (n.key, n.type, n.bottoms, n.tops, n.param_names) for n in graph.nodes
+            ], row["file"]
+            done += 1
+    assert done > 250

@@ -110,8 +110,8 @@ def test_arrays_of_numpy_are_taken(net: Net) -> None:
 def test_compile_channels_last_and_copies_compute_the_same(net: Net) -> None:
     x = torch.randn(2, 1, 28, 28)
     with torch.no_grad():
-        expected = net(data=x)["prob"]
         compiled = torch.compile(net, fullgraph=True)(data=x)["prob"]
+        expected = net(data=x)["prob"]
         copied = copy.deepcopy(net)
         last = copied.to(memory_format=torch.channels_last)
         ours = last(data=x.to(memory_format=torch.channels_last))["prob"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 import torrefy
 from torrefy.errors import TorrefyError
 from torrefy.schema import parse_text
-from torrefy.spec import L, NetSpec, P
+from torrefy.spec import L, NetSpec, P, to_proto
 
 
 def lenet() -> NetSpec:
@@ -73,6 +75,51 @@ layer { name: "most" type: "Eltwise" bottom: "b" bottom: "b" top: "c"
     )
 
 
+def test_numpy_gives_numbers_lists_and_messages() -> None:
+    n = NetSpec()
+    n.data = L.Input(shape={"dim": np.array([2, 3])})
+    n.out = L.Eltwise(n.data, n.data, coeff=np.array([0.5, 2]), loss_weight=np.float32(3))
+    data, out = n.to_proto().layer
+    assert list(data.input_param.shape[0].dim) == [2, 3]
+    assert (list(out.eltwise_param.coeff), list(out.loss_weight)) == ([0.5, 2], [3])
+
+
+def test_what_was_never_named_gets_numbers_that_are_free() -> None:
+    n = NetSpec()
+    n["ReLU1"] = data = L.Input(shape={"dim": 1})
+    n.out = L.ReLU(L.ReLU(L.ReLU(data)))
+    assert [layer.name for layer in n.to_proto().layer] == ["ReLU1", "ReLU2", "ReLU3", "out"]
+    message = to_proto(L.Silence(*L.Slice(data, ntop=2), ntop=0))
+    assert [(layer.name, list(layer.top)) for layer in message.layer] == [
+        ("Input1", ["Input1"]), ("Slice1", ["Slice1_0", "Slice1_1"]), ("Silence1", []),
+    ]  # fmt: skip
+
+
+def test_a_layer_in_place_hands_on_its_bottoms_blob() -> None:
+    n = NetSpec()
+    n.data = L.Input(shape={"dim": 1})
+    n.relu = L.ReLU(L.Dropout(n.data, in_place=True), in_place=True)
+    n.out = L.Power(n.relu)
+    assert [(x.name, list(x.bottom), list(x.top)) for x in n.to_proto().layer] == [
+        ("data", [], ["data"]), ("Dropout1", ["data"], ["data"]), ("relu", ["data"], ["data"]),
+        ("out", ["data"], ["out"]),
+    ]  # fmt: skip
+
+
+def test_a_deep_net_and_a_wide_one_are_written() -> None:
+    top = L.Input(shape={"dim": 1})
+    for _ in range(2000):
+        top = L.ReLU(top)
+    message = to_proto(L.Concat(*[top] * 500))
+    assert len(message.layer) == 2002
+    assert len(message.layer[-1].bottom) == 500
+
+
+def test_a_spec_is_begun_without_torch() -> None:
+    code = "import sys, torrefy; torrefy.NetSpec(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_layers_stand_after_what_they_need() -> None:
     n = NetSpec()
     data = L.Input(shape={"dim": 1})
@@ -101,6 +148,7 @@ def test_layers_stand_after_what_they_need() -> None:
         (lambda d: L.Convolution(d, weight_filler="xavier"),
          "L.Convolution.weight_filler takes a dict of its fields, found 'xavier'"),
         (lambda d: setattr(NetSpec(), "x", 3), "x must be a top of a layer, found 3"),
+        (lambda d: P.Poolin, 'P has no Poolin. Did you mean "Pooling"?'),
     ],
 )  # fmt: skip
 def test_slips_are_told_in_words(make: object, message: str) -> None:
@@ -120,6 +168,18 @@ def test_help_shows_formula_and_parameters() -> None:
     assert parameters["stride"].default == 1
     assert "Convolution" in dir(L)
     assert {"MAX", "AVE", "STOCHASTIC"} <= set(dir(P.Pooling))
+    assert {"Phase", "Pooling", "Filler", "ParamSpec"} <= set(dir(P))
+    assert not hasattr(L, "_repr_html_")
+
+
+def test_names_that_are_not_there_are_told_with_their_neighbours() -> None:
+    n = NetSpec()
+    n.conv1 = L.Input(shape={"dim": 1})
+    with pytest.raises(AttributeError, match=r'^the spec has no top conv. Did you mean "conv1"\?$'):
+        _ = n.conv
+    with pytest.raises(AttributeError, match=r'^P.Pooling has no AVG. Did you mean "AVE"\?$'):
+        _ = P.Pooling.AVG
+    assert "conv1" in dir(n)
 
 
 def test_what_editors_know_is_in_step() -> None:

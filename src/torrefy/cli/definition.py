@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,11 +12,15 @@ from torrefy.errors import DefinitionError
 from torrefy.graph import Graph, state_of
 from torrefy.graph.state import PHASES
 from torrefy.schema import Definition, read_text, upgrade
+from torrefy.schema.source import read_source
+from torrefy.schema.text import parse
 
 if TYPE_CHECKING:
     from torrefy.net.compile import Built
 
+NET = "caffe.NetParameter"
 SOLVER = "caffe.SolverParameter"
+CARD = "torrefy.Card"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -71,16 +75,16 @@ def state_options(function: Function) -> Function:
     return function
 
 
-def read_definition(file: str) -> Definition:
+def read_definition(file: str, kinds: Sequence[str] = (NET, SOLVER)) -> Definition:
     """A net's definition or a solver's: whichever the text reads as, or nearly reads as."""
-    try:
-        return read_text(file)
-    except DefinitionError as error:
+    source = read_source(file)
+    errors = []
+    for kind in kinds:
         try:
-            return read_text(file, SOLVER)
-        except DefinitionError as as_solver:
-            nearer = as_solver if len(as_solver.problems) < len(error.problems) else error
-            raise nearer from None
+            return parse(source, kind)
+        except DefinitionError as error:
+            errors.append(error)
+    raise min(errors, key=lambda error: len(error.problems))
 
 
 def diagnose_file(file: str, **state: Any) -> tuple[Graph, Built]:

@@ -23,7 +23,7 @@ def command(*, file: str, output: str | None, as_json: bool) -> None:
 
     FILE is the prototxt of a net or a solver, or a .caffemodel. V0 and V1 layers, `input` and
     `input_dim`, old data transforms and `solver_type` are rewritten as Caffe's own tools do it.
-    Comments are not kept.
+    Comments are not kept; of a .caffemodel the layers' names, types and blobs are.
     """
     if file.endswith(".caffemodel"):
         notes = _upgrade_weights(file, output)

@@ -254,9 +254,12 @@ def _compare(
     try:
         for more in (0, 2):
             inputs = {
-                name: _random(random, shape, sum(net.inputs[name][:1]) + more, recipe)
+                name: _random(
+                    random, shape, sum(net.inputs[name][:1]) + more, recipe, _limit(net, name)
+                )
                 for name, shape in model.inputs.items()
             }
+            _reset(net)
             with torch.no_grad():
                 expected = net.run(inputs, list(names.values()))
             found = model.run(inputs)
@@ -274,14 +277,41 @@ def _compare(
                 break
     finally:
         net.train(training)
+        _reset(net)
     return worst, worst_blob
 
 
+def _reset(net: Net) -> None:
+    """Let what a net carries from batch to batch start anew, as the file does at each run."""
+    for layer in net.layers.values():
+        layer.reset()
+
+
+def _limit(net: Net, name: str) -> int | None:
+    """The number that the indices in an input are below; None where it holds any numbers."""
+    limits = [
+        net.layers[node.key].index_limit(i, [net.shapes[b] for b in node.bottoms])
+        for node in net.graph.nodes
+        for i, bottom in enumerate(node.bottoms)
+        if bottom == net.graph.inputs[name]
+    ]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def _random(
-    random: np.random.Generator, shape: Shape, batch: int, recipe: Recipe | None
+    random: np.random.Generator,
+    shape: Shape,
+    batch: int,
+    recipe: Recipe | None,
+    limit: int | None = None,
 ) -> NDArray[np.float32]:
-    """Noise of the size of what the net sees: with a recipe, pictures less their mean."""
+    """Noise of the size of what the net sees: with a recipe, pictures less their mean.
+
+    Where there is a limit, indices below it.
+    """
     dims = [dim if isinstance(dim, int) else batch for dim in shape]
+    if limit is not None:
+        return random.integers(0, limit, dims).astype(np.float32)
     message = recipe.preprocessor.message if recipe and recipe.preprocessor else None
     spread = 64.0 * message.scale if message else 1.0
     return (random.standard_normal(dims) * spread).astype(np.float32)

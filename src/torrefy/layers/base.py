@@ -131,6 +131,9 @@ class Layer(nn.Module):
         """
         return None
 
+    def reset(self) -> None:
+        """Forget what the layer carries from one batch to the next, as LSTM does."""
+
     def add_param(
         self, attribute: str, shape: Sequence[int], filler: Any = 0.0, field: str = ""
     ) -> None:

@@ -24,6 +24,7 @@ class DummyData(Layer):
     """
 
     param = "dummy_data_param"
+    example = 'shape { dim: 10 dim: 3 } data_filler { type: "gaussian" std: 0.1 }'
     bottoms = (0, 0)
     tops = (1, None)
 
@@ -42,7 +43,10 @@ class DummyData(Layer):
             reason = unfit(filler, size)
             if reason:
                 raise self.error(reason[0], field=f"data_filler.{reason[2]}", hint=reason[1])
-        self.constant = [isinstance(f, float) or f.type == "constant" for f in self.fillers]
+        self.values: list[float | None] = [
+            f if isinstance(f, float) else f.value if f.type == "constant" else None
+            for f in self.fillers
+        ]
         # It holds nothing, and is where the net is.
         self.register_buffer("anchor", torch.empty(0, device="meta"), persistent=False)
         for i in range(self.num_tops):
@@ -81,10 +85,13 @@ class DummyData(Layer):
 
     def check_count(self, name: str, count: int) -> None:
         """Refuse a field that is not given once or for each top."""
+        if not count:
+            hint = "Give dummy_data_param { shape { dim: … } }." if name == "shape" else ""
+            raise self.error(f"{name} is missing", field=name, hint=hint)
         if count not in (1, self.num_tops):
             raise self.error(
                 f"{self.num_tops} tops but {count} {name}: give one for all or one for each",
-                field=name if count else "",
+                field=name,
             )
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -95,11 +102,20 @@ class DummyData(Layer):
     def top(self, i: int) -> Tensor:
         """One top; a constant one is kept."""
         anchor: Tensor = self.anchor  # type: ignore[assignment]
+        value = self.values[i]
+        if value is None:
+            top: Tensor = self.filled(i, anchor)
+            return top
         kept: Tensor | None = getattr(self, f"top{i}")
-        if kept is not None and kept.device == anchor.device:
-            return kept
+        if kept is None or kept.device != anchor.device:
+            kept = anchor.new_full(self.sizes[i], value)
+            if not kept.is_meta and not torch.compiler.is_exporting():
+                setattr(self, f"top{i}", kept)
+        return kept
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def filled(self, i: int, anchor: Tensor) -> Tensor:
+        """A top of new random numbers, on the anchor's device."""
         top = anchor.new_empty(self.sizes[i])
         fill(top, self.fillers[i])
-        if self.constant[i] and not top.is_meta and not torch.compiler.is_exporting():
-            setattr(self, f"top{i}", top)
         return top

@@ -27,9 +27,10 @@ def neighbours(x: Tensor, size: int) -> Tensor:
     `local_response_norm` uses; in ONNX Runtime they are three times as fast as its LRN operator.
     """
     channels = x.shape[1]
-    padded = F.pad(x, (0, 0, 0, 0, size // 2, size // 2))
+    reach = min(size // 2, channels - 1)  # beyond it there is nothing to add
+    padded = F.pad(x, (0, 0, 0, 0, reach, reach))
     total = padded.narrow(1, 0, channels)
-    for i in range(1, size):
+    for i in range(1, 2 * reach + 1):
         other = padded.narrow(1, i, channels)
         total = total + other if i == 1 else total.add_(other)
     return total
@@ -42,7 +43,9 @@ class _Across(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
+    def forward(  # noqa: PLR0917
+        ctx: Any, x: Tensor, size: int, alpha: float, beta: float, k: float
+    ) -> Tensor:
         scale = neighbours(x * x, size).mul_(alpha / size).add_(k)
         ctx.save_for_backward(x, scale)
         ctx.size, ctx.alpha, ctx.beta = size, alpha, beta
@@ -67,6 +70,7 @@ class LRN(Layer):
     """
 
     param = "lrn_param"
+    example = "local_size: 5 alpha: 0.0001 beta: 0.75"
     in_place = False
     fresh = True
 

@@ -39,21 +39,22 @@ class Windows:
             out -= 1
         return out
 
-    def fits(self, x: Tensor) -> bool:
-        """Whether torch's own ceil rule gives Caffe's sizes, and its limits hold."""
+    def ceil_mode(self, x: Tensor) -> bool | None:
+        """With which of torch's two roundings its pooling makes just these windows; None: neither.
+
+        Up only where torch has no window to drop: ONNX does not drop it.
+        """
+        up = down = True
         for axis in (0, 1):
             size, k = x.shape[2 + axis], self.kernel[axis]
             s, p = self.stride[axis], self.pad[axis]
-            if 2 * p > k or k > size + 2 * p:
-                return False
             span = size + 2 * p - k
+            if 2 * p > k or span < 0:
+                return None
             ours = self.outputs(size, axis)
-            theirs = (-(-span // s) if self.ceil else span // s) + 1
-            if self.ceil and (theirs - 1) * s >= size + p:
-                theirs -= 1
-            if ours != theirs:
-                return False
-        return True
+            down &= ours == span // s + 1
+            up &= ours == -(-span // s) + 1 and (ours - 1) * s < size + p
+        return False if down else True if up else None
 
     def margins(self, x: Tensor) -> tuple[int, int, int, int]:
         """Left, right, top and bottom padding that makes plain floor pooling give Caffe's sizes.
@@ -70,16 +71,18 @@ class Windows:
 
     def maximum(self, x: Tensor) -> Tensor:
         """The largest of each window; padding counts for nothing."""
-        if self.fits(x):
-            return F.max_pool2d(x, self.kernel, self.stride, self.pad, 1, self.ceil)
+        up = self.ceil_mode(x)
+        if up is not None:
+            return F.max_pool2d(x, self.kernel, self.stride, self.pad, 1, up)
         padded = F.pad(x, self.margins(x), value=LOWEST)
         return F.max_pool2d(padded, self.kernel, self.stride)
 
     def maximum_and_mask(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The largest of each window, and its index in the plane (−1 in an empty window)."""
-        if self.fits(x):
+        up = self.ceil_mode(x)
+        if up is not None:
             top, index = F.max_pool2d(
-                x, self.kernel, self.stride, self.pad, 1, self.ceil, return_indices=True
+                x, self.kernel, self.stride, self.pad, 1, up, return_indices=True
             )
             return top, index.to(x.dtype)
         margins = self.margins(x)
@@ -93,14 +96,16 @@ class Windows:
         return top, index.to(x.dtype)
 
     def total(self, x: Tensor) -> Tensor:
-        """The sum of each window, of an average: PyTorch's exporter loses divisor_override."""
+        """The sum of each window."""
+        # (PyTorch's exporter loses divisor_override.)
         padded = F.pad(x, self.margins(x))
         return F.avg_pool2d(padded, self.kernel, self.stride) * math.prod(self.kernel)
 
     def mean(self, x: Tensor) -> Tensor:
         """The sum of each window over its area in the padded plane."""
-        if self.fits(x):
-            return F.avg_pool2d(x, self.kernel, self.stride, self.pad, self.ceil, True)
+        up = self.ceil_mode(x)
+        if up is not None:
+            return F.avg_pool2d(x, self.kernel, self.stride, self.pad, up, True)
         areas = []
         for axis in (0, 1):
             size, p, k = x.shape[2 + axis], self.pad[axis], self.kernel[axis]
@@ -143,6 +148,7 @@ class Pooling(Layer):
     """
 
     param = "pooling_param"
+    example = "pool: MAX kernel_size: 3 stride: 2"
     tops = (1, 2)
     in_place = False
     fresh = True
@@ -251,6 +257,7 @@ class SPP(Layer):
     """
 
     param = "spp_param"
+    example = "pyramid_height: 3"
     in_place = False
     fresh = True
 

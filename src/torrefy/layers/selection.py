@@ -34,7 +34,7 @@ class Filter(Layer):
             )
         if not selector or any(dim != 1 for dim in selector[1:]):
             raise self.error(
-                f"the selector, the last bottom, must be N or N×1×…; it is {shape_text(selector)}",
+                f"the selector, the last bottom, must be N or Nx1x…; it is {shape_text(selector)}",
                 field="bottom",
             )
         self.check(bottoms)

@@ -220,6 +220,7 @@ class Tile(Layer):
     """The bottom `tiles` times behind itself along `axis` (default 1)."""
 
     param = "tile_param"
+    example = "tiles: 2"
     in_place = False
 
     def setup(self, *bottoms: Shape) -> None:

@@ -51,6 +51,7 @@ class Net(nn.Module):
         for key, name in module_names(graph).items():
             self.add_module(name, built.layers[key])
         self._programs: dict[tuple[tuple[str, ...], tuple[str, ...]], fx.GraphModule] = {}
+        self.program()  # torch.compile can't write one while it traces
 
     @property
     def inputs(self) -> dict[str, Shape]:
@@ -73,7 +74,11 @@ class Net(nn.Module):
 
     @property
     def params(self) -> dict[str, list[Tensor]]:
-        """Each layer's blobs in Caffe's order and shapes: `nn.Parameter`, statistics as buffers."""
+        """Each layer's blobs in Caffe's order and shapes: `nn.Parameter`, statistics as buffers.
+
+        A param with an lr_mult of 0 requires no gradient, as in Caffe, unless the definition has
+        force_backward.
+        """
         return {key: layer.blobs for key, layer in self.layers.items() if layer.declared}
 
     @property

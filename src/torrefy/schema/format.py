@@ -1,18 +1,21 @@
-"""Formatting prototxts: the same message, the same comments, one layout."""
+"""The layout of prototxts: of texts that have comments, and of messages."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
-from torrefy.errors import DefinitionError
+from google.protobuf import text_format
+
+from torrefy.errors import DefinitionError, Place
 from torrefy.schema.source import Source
 from torrefy.schema.text import parse
 
 WIDTH = 100
 """Messages that fit on one line of this many columns stand on one, but for layers."""
 BLOCKS = ("layer", "layers")
-"""Messages that always have a line for each field, and an empty line before them."""
+"""Messages that always have a line for each field."""
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\f\v]+)|(?P<line>\n)|(?P<comment>\#[^\n]*)
@@ -47,21 +50,42 @@ def format_text(source: Source, message: str = "caffe.NetParameter") -> str:
     """A text in Torrefy's layout: two spaces a level, one layer a block.
 
     Short messages inside layers stand on one line, empty lines between groups are kept as one,
-    comments stay with what they stand at. The message is the same before and after.
+    comments stay with what they stand at. The message and the comments are the same before and
+    after; this is checked.
 
     Raises:
         DefinitionError: the text can't be read; or formatting would have changed it.
     """
     before = parse(source, message).message
-    tokens = _tokens(source.text)
-    fields, rest = _Reader(tokens).fields("")
+    text = _layout(source.text)
+    after = parse(Source(source.file, text), message).message
+    same = _bytes(before) == _bytes(after) and _comments(source.text) == _comments(text)
+    if not same:
+        raise DefinitionError(
+            "formatting would change what the text says; it stays as it is",
+            place=Place(source.file),
+            hint="This is a bug of Torrefy: please report it with the file.",
+        )
+    return text
+
+
+def write_text(message: Any) -> str:
+    """A message as prototxt in Torrefy's layout, fields in the order of their numbers."""
+    return _layout(text_format.MessageToString(message, as_utf8=True))
+
+
+def _layout(text: str) -> str:
+    fields, rest = _Reader(_tokens(text)).fields("")
     lines: list[str] = []
     _write(fields, 0, lines)
     lines.extend(rest)
-    text = "\n".join(lines).strip("\n") + "\n"
-    if parse(Source(source.file, text), message).message != before:
-        raise DefinitionError(f"{source.file}: formatting would change what the text says")
-    return text
+    text = "\n".join(lines).strip("\n")
+    return text + "\n" if text else ""
+
+
+def _bytes(message: Any) -> bytes:
+    """A message to compare: other than with `==`, a field that is nan equals itself."""
+    return bytes(message.SerializePartialToString(deterministic=True))
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
@@ -70,6 +94,10 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         if match.lastgroup != "space":
             found.append((str(match.lastgroup), match[0].rstrip()))
     return found
+
+
+def _comments(text: str) -> list[str]:
+    return sorted(token for kind, token in _tokens(text) if kind == "comment")
 
 
 class _Reader:
@@ -93,7 +121,7 @@ class _Reader:
                 self.at += 1
                 continue
             if newlines > 1 and above:
-                above.append("")
+                above.extend([""] if above[-1] else [])
             elif newlines > 1:
                 blank = bool(found)
             if kind == "comment" and newlines == 0 and found and not found[-1].beside:
@@ -111,11 +139,16 @@ class _Reader:
                 found.append(item)
                 above, blank = [], False
             newlines = 0
+        if above and not above[-1]:
+            above.pop()
+        if above and blank:
+            above.insert(0, "")
         return found, above
 
     def field(self) -> Field:
         """One field from its name on."""
         item = Field(self.take()[1])
+        self.comments(item)
         if self.peek() == ":":
             self.take()
         self.comments(item)
@@ -161,12 +194,16 @@ class _Reader:
             self.comments(item)
             value += f"\n{self.take()[1]}"
         if value == "-":  # a sign may stand apart
+            self.comments(item)
             value += self.take()[1]
         return value
 
     def kind_ahead(self) -> str:
         """What comes next but for comments and lines."""
-        return next((k for k, _ in self.tokens[self.at :] if k not in ("comment", "line")), "")
+        at = self.at
+        while at < len(self.tokens) and self.tokens[at][0] in ("comment", "line"):
+            at += 1
+        return self.tokens[at][0] if at < len(self.tokens) else ""
 
     def comments(self, item: Field) -> None:
         """Comments and lines in the middle of a field; they move above it."""
@@ -221,5 +258,5 @@ def _write(fields: list[Field], depth: int, lines: list[str]) -> None:
         opening = f"  {item.opening}" if item.opening else ""
         lines.append(f"{indent}{item.name} {{{opening}")
         _write(item.inside, depth + 1, lines)
-        lines.extend(f"{indent}  {comment}" for comment in item.below)
+        lines.extend(f"{indent}  {comment}".rstrip() for comment in item.below)
         lines.append(f"{indent}}}{beside}")

@@ -1,4 +1,4 @@
-"""Prototxt: text to message, with the place of every field; and message to text."""
+"""Prototxt: text to message, with the place of every field."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from torrefy.errors import DefinitionError, Problem, did_you_mean
@@ -81,11 +80,6 @@ def parse(source: Source, message: str = "caffe.NetParameter") -> Definition:
     if parser.problems:
         raise DefinitionError(parser.problems)
     return Definition(target, source, root)
-
-
-def write_text(message: Any) -> str:
-    """A message as prototxt, two spaces to a level, fields in the order of their numbers."""
-    return text_format.MessageToString(message, as_utf8=True)
 
 
 class _Stop(Exception):  # noqa: N818

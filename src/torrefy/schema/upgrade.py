@@ -2,66 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from torrefy.errors import DefinitionError, Problem
 from torrefy.schema.compose import new_message
+from torrefy.schema.solver import upgrade_solver
 from torrefy.schema.source import Definition, Mark
 from torrefy.schema.v0 import is_v0, upgrade_v0, v0_mark
-
-V1_TYPES = {
-    "ABSVAL": "AbsVal", "ACCURACY": "Accuracy", "ARGMAX": "ArgMax", "BNLL": "BNLL",
-    "CONCAT": "Concat", "CONTRASTIVE_LOSS": "ContrastiveLoss", "CONVOLUTION": "Convolution",
-    "DATA": "Data", "DECONVOLUTION": "Deconvolution", "DROPOUT": "Dropout",
-    "DUMMY_DATA": "DummyData", "ELTWISE": "Eltwise", "EUCLIDEAN_LOSS": "EuclideanLoss",
-    "EXP": "Exp", "FLATTEN": "Flatten", "HDF5_DATA": "HDF5Data", "HDF5_OUTPUT": "HDF5Output",
-    "HINGE_LOSS": "HingeLoss", "IM2COL": "Im2col", "IMAGE_DATA": "ImageData",
-    "INFOGAIN_LOSS": "InfogainLoss", "INNER_PRODUCT": "InnerProduct", "LRN": "LRN",
-    "MEMORY_DATA": "MemoryData", "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
-    "MVN": "MVN", "NONE": "", "POOLING": "Pooling", "POWER": "Power", "RELU": "ReLU",
-    "SIGMOID": "Sigmoid", "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss",
-    "SILENCE": "Silence", "SLICE": "Slice", "SOFTMAX": "Softmax",
-    "SOFTMAX_LOSS": "SoftmaxWithLoss", "SPLIT": "Split", "TANH": "TanH",
-    "THRESHOLD": "Threshold", "WINDOW_DATA": "WindowData",
-}  # fmt: skip
-_TRANSFORMED = {"DATA": "data_param", "IMAGE_DATA": "image_data_param",
-                "WINDOW_DATA": "window_data_param"}  # fmt: skip
-_TRANSFORMS = ("scale", "mean_file", "crop_size", "mirror")
-_NOT_COPIED = {"layer", "type", "blobs_lr", "weight_decay", "param", "blob_share_mode"}
-
-
-def v1_type(number: int) -> str:
-    """The type of a V1 layer by the number that files hold: 4 is "Convolution"."""
-    kinds = new_message("caffe.V1LayerParameter").DESCRIPTOR.enum_types_by_name["LayerType"]
-    value = kinds.values_by_number.get(number)
-    return V1_TYPES[value.name] if value else ""
-
-
-SOLVER_TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
-"""The types of solvers by the numbers of the older enum `solver_type`."""
-
-
-def upgrade_solver(definition: Definition) -> Definition:
-    """A solver in today's form: the enum `solver_type` becomes the text `type`.
-
-    Raises:
-        DefinitionError: both are given.
-    """
-    old = definition.message
-    if not old.HasField("solver_type"):
-        return definition
-    if old.HasField("type"):
-        raise DefinitionError(
-            "both type and its older form solver_type are given; give type alone",
-            place=definition.place("solver_type"),
-        )
-    message = type(old)()
-    message.CopyFrom(old)
-    message.type = SOLVER_TYPES[old.solver_type]
-    message.ClearField("solver_type")
-    notes = (*definition.notes, "upgraded from solver_type")
-    return replace(definition, message=message, notes=notes)
+from torrefy.schema.v1 import upgrade_v1_layer, v1_mark
 
 
 def upgrade(definition: Definition) -> Definition:
@@ -86,7 +34,7 @@ def upgrade(definition: Definition) -> Definition:
     marks = list(root.fields.get("layer", []))
     if message.layers:
         if message.layer:
-            # Caffe keeps `layers` and drops `layer`, with a message in its log.
+            # Caffe kept `layers` and dropped `layer`, with a message in its log; 1.0 stops here.
             notes.append(
                 f"the file mixes `layer` and `layers`: as in Caffe the {len(message.layer)} "
                 "`layer` entries are dropped"
@@ -103,7 +51,8 @@ def upgrade(definition: Definition) -> Definition:
             notes += ["upgraded from V0 layers", *left_out]
         else:
             for layer in message.layers:
-                _upgrade_v1_layer(layer, message.layer.add())
+                upgrade_v1_layer(layer, message.layer.add())
+            marks = [v1_mark(mark) for mark in marks]
             notes.append("upgraded from V1 layers")
         del message.layers[:]
     shapeless: tuple[str, ...] = ()
@@ -135,44 +84,6 @@ def _stale_batch_norms(message: Any) -> list[Any]:
             for p in layer.param
         )
     ]
-
-
-def _upgrade_v1_layer(old: Any, new: Any) -> None:
-    kind = old.DESCRIPTOR.enum_types_by_name["LayerType"].values_by_number[old.type].name
-    for field, value in old.ListFields():
-        if field.name in _NOT_COPIED:
-            continue
-        if field.message_type is not None and not field.is_repeated:
-            getattr(new, field.name).CopyFrom(value)
-        elif field.message_type is not None:
-            for item in value:
-                getattr(new, field.name).add().CopyFrom(item)
-        elif field.is_repeated:
-            getattr(new, field.name).extend(value)
-        else:
-            setattr(new, field.name, value)
-    if old.HasField("type"):
-        new.type = V1_TYPES[kind]
-
-    def spec(i: int) -> Any:
-        while len(new.param) <= i:
-            new.param.add()
-        return new.param[i]
-
-    for i, name in enumerate(old.param):
-        spec(i).name = name
-    for i, mode in enumerate(old.blob_share_mode):
-        spec(i).share_mode = mode
-    for i, rate in enumerate(old.blobs_lr):
-        spec(i).lr_mult = rate
-    for i, decay in enumerate(old.weight_decay):
-        spec(i).decay_mult = decay
-    if kind in _TRANSFORMED and new.HasField(_TRANSFORMED[kind]):
-        data = getattr(new, _TRANSFORMED[kind])
-        for name in _TRANSFORMS:
-            if data.HasField(name):
-                setattr(new.transform_param, name, getattr(data, name))
-                data.ClearField(name)
 
 
 def _upgrade_inputs(definition: Definition, message: Any, marks: list[Mark]) -> list[Mark]:

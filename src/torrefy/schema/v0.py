@@ -7,6 +7,7 @@ from typing import Any
 from torrefy.errors import DefinitionError, Problem, did_you_mean
 from torrefy.schema.compose import new_message
 from torrefy.schema.source import Definition, Mark
+from torrefy.schema.v1 import copy_specs, spec_marks
 
 V0_TYPES = {
     "accuracy": "Accuracy", "bnll": "BNLL", "concat": "Concat", "conv": "Convolution",
@@ -85,6 +86,10 @@ def upgrade_v0(definition: Definition) -> tuple[list[tuple[int, Any]], list[str]
     for index, connection in enumerate(definition.message.layers):
         old = connection.layer
         place = definition.place("layers", index)
+        if not connection.HasField("layer"):
+            text = "a V1 layer among V0 layers; a net is of one age"
+            problems.append(Problem(text, place, connection.name))
+            continue
         if old.type == PADDING:
             made.update((top, connection) for top in connection.top)
             continue
@@ -116,7 +121,8 @@ def v0_mark(connection: Mark) -> Mark:
     mark = Mark(connection.offset)
     mark.fields = {k: v for k, v in inner.items() if k in ("name", "type", "blobs")}
     mark.fields.update((k, v) for k, v in connection.fields.items() if k != "layer")
-    for message in {*_PARAMS.values()}:
+    mark.fields.update(spec_marks(layers[0]) if layers else {})
+    for message in _PARAMS.values():
         param = Mark(connection.offset)
         param.fields = {_FIELDS[k][0]: v for k, v in inner.items() if k in _FIELDS}
         mark.fields[message] = [param]
@@ -143,10 +149,7 @@ def _upgrade_layer(old: Any, place: str, notes: list[str]) -> Any:
     if old.HasField("name"):
         new.name = old.name
     new.type = V0_TYPES[old.type]
-    for i, rate in enumerate(old.blobs_lr):
-        _spec(new, i).lr_mult = rate
-    for i, decay in enumerate(old.weight_decay):
-        _spec(new, i).decay_mult = decay
+    copy_specs(old, new)
     for blob in old.blobs:
         new.blobs.add().CopyFrom(blob)
     for field, value in old.ListFields():
@@ -165,12 +168,6 @@ def _upgrade_layer(old: Any, place: str, notes: list[str]) -> Any:
                 f'"{old.type}"; it is left out, as in Caffe'
             )
     return new
-
-
-def _spec(layer: Any, index: int) -> Any:
-    while len(layer.param) <= index:
-        layer.param.add()
-    return layer.param[index]
 
 
 def _set(message: Any, name: str, value: Any) -> None:

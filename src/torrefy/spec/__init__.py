@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torrefy.spec.build import NetSpec, Top
+from torrefy.spec.build import NetSpec, Top, to_proto
 from torrefy.spec.typed import L, P
 
-__all__ = ["L", "NetSpec", "P", "Top"]
+__all__ = ["L", "NetSpec", "P", "Top", "to_proto"]

@@ -1,22 +1,28 @@
-"""Definitions written in Python, in the way of pycaffe's NetSpec."""
+"""Definitions written in Python, in the way of pycaffe's NetSpec.
+
+A layer type's class says which field holds its parameters and what its docstring is, so that
+naming a type (`L.Convolution`) imports the layers, and torch with them; `import torrefy` and
+`NetSpec()` do not.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torrefy.errors import TorrefyError, did_you_mean
 from torrefy.plugins import by_name, plugin_manager
-from torrefy.schema import Definition, new_message, parse_text, schema, write_text
+from torrefy.schema import Definition, new_message, parse_text, write_text
 
 FILE = "<NetSpec>"
 
 
 @functools.cache
 def _classes() -> dict[str, Any]:
-    """The layer classes by type; this imports torch, as compiling the net will."""
+    """The layer classes by type."""
     return by_name(plugin_manager().hook.torrefy_layers(), "type_name")
 
 
@@ -57,17 +63,17 @@ class Call:
 
     def _owner(self, key: str) -> Any:
         """The message that has an option: the layer's own, or its type's parameters."""
-        if key in self.layer.DESCRIPTOR.fields_by_name:
-            return self.layer
         field = _classes()[self.kind].param
-        own = self.layer.DESCRIPTOR.fields_by_name[field].message_type if field else None
-        if own is None or key not in own.fields_by_name:
-            names = [*self.layer.DESCRIPTOR.fields_by_name, "ntop", "in_place", "name"]
-            names += list(own.fields_by_name) if own else []
+        mine = self.layer.DESCRIPTOR.fields_by_name
+        own = mine[field].message_type.fields_by_name if field else {}
+        if key in own:
+            return getattr(self.layer, field)
+        if key not in mine:
+            names = [*own, *mine, "ntop", "in_place", "name"]
             raise TorrefyError(
                 f"L.{self.kind} has no parameter {key}", hint=did_you_mean(key, names)
             )
-        return getattr(self.layer, field)
+        return self.layer
 
 
 def _put(message: Any, key: str, value: Any, what: str) -> None:
@@ -77,6 +83,8 @@ def _put(message: Any, key: str, value: Any, what: str) -> None:
         names = message.DESCRIPTOR.fields_by_name
         raise TorrefyError(f"{what} has no field {key}", hint=did_you_mean(key, names))
     inside = f"{what}.{key}"
+    if hasattr(value, "tolist"):
+        value = value.tolist()  # numpy's numbers and arrays
     if field.is_repeated:
         items = value if isinstance(value, list | tuple) else [value]
         for item in items:
@@ -110,8 +118,6 @@ def _scalar(field: Any, value: Any, what: str) -> Any:
                 hint=did_you_mean(value, values),
             )
         return values[value].number
-    if hasattr(value, "item") and not isinstance(value, str | bytes):
-        return value.item()  # numpy's numbers
     return value
 
 
@@ -137,7 +143,7 @@ class LayerFunctions:
         Raises:
             TorrefyError: there is no such type; the nearest is told.
         """
-        if kind.startswith("__"):
+        if kind.startswith("_"):
             raise AttributeError(kind)
         if kind not in _classes():
             raise TorrefyError(
@@ -180,23 +186,41 @@ class Enums:
     """`P`: the values of enums, `P.Pooling.MAX`, `P.Phase.TRAIN`."""
 
     def __getattr__(self, name: str) -> Any:
-        """The enums of a message by its name without "Parameter", or an enum of its own."""
-        if name.startswith("__"):
+        """The enums of a message by its name without "Parameter", or an enum of its own.
+
+        Raises:
+            TorrefyError: there is none of that name; the nearest is told.
+        """
+        if name.startswith("_"):
             raise AttributeError(name)
-        try:
-            message = schema().message_class(f"caffe.{name}Parameter").DESCRIPTOR
-        except KeyError:
-            return _phase(name)
-        values = {v.name: v.number for enum in message.enum_types for v in enum.values}
-        return _Values(name, values)
+        if name not in enums():
+            raise TorrefyError(f"P has no {name}", hint=did_you_mean(name, enums()))
+        return _Values(name, enums()[name])
+
+    def __dir__(self) -> list[str]:
+        """All that have values, for an editor."""
+        return sorted(enums())
 
 
-def _phase(name: str) -> _Values:
-    state = new_message("caffe.NetState").DESCRIPTOR
-    enum = state.fields_by_name["phase"].enum_type
-    if name != enum.name:
-        raise TorrefyError(f"P has no {name}", hint=did_you_mean(name, [enum.name, "Pooling"]))
-    return _Values(name, {v.name: v.number for v in enum.values})
+@functools.cache
+def enums() -> dict[str, dict[str, int]]:
+    """Every enum that a layer can hold: the message's name, the values by their names."""
+    layer = new_message("caffe.LayerParameter").DESCRIPTOR
+    found: dict[str, dict[str, int]] = {}
+    seen = {layer.full_name}
+    waiting = [layer]
+    while waiting:
+        message = waiting.pop()
+        for field in message.fields:
+            enum, inner = field.enum_type, field.message_type
+            if enum is not None:
+                holder = enum.containing_type
+                name = (holder.name if holder else enum.name).removesuffix("Parameter")
+                found.setdefault(name, {}).update((v.name, v.number) for v in enum.values)
+            if inner is not None and inner.full_name not in seen:
+                seen.add(inner.full_name)
+                waiting.append(inner)
+    return found
 
 
 class _Values:
@@ -265,45 +289,7 @@ class NetSpec:
 
         A layer has the name of its first top; what was never assigned is called "Convolution1".
         """
-        message = new_message("caffe.NetParameter")
-        if self._name:
-            message.name = self._name
-        names: dict[Top | Call, str] = {}
-        for name, value in self._named.items():
-            names.setdefault(value, name)
-        counts: dict[str, int] = {}
-        blobs: dict[Top, str] = {}
-        done: set[Call] = set()
-        for call in self._calls():
-            if call in done:
-                continue
-            done.add(call)
-            given = [names[top] for top in (*call.tops, call) if top in names]
-            if not given:
-                counts[call.kind] = counts.get(call.kind, 0) + 1
-                given = [f"{call.kind}{counts[call.kind]}"]
-            layer = message.layer.add()
-            layer.name = call.name or given[0]
-            layer.MergeFrom(call.layer)
-            layer.bottom.extend(blobs[bottom] for bottom in call.bottoms)
-            for top in call.tops:
-                own = names.get(top) or (given[0] if call.ntop == 1 else f"{given[0]}_{top.index}")
-                blobs[top] = blobs[call.bottoms[0]] if call.in_place else own
-                layer.top.append(blobs[top])
-        return message
-
-    def _calls(self) -> Iterator[Call]:
-        """Every call, after those that it needs."""
-        waiting = [v.call if isinstance(v, Top) else v for v in reversed(self._named.values())]
-        opened: set[Call] = set()
-        while waiting:
-            call = waiting[-1]
-            needed = [b.call for b in call.bottoms if b.call not in opened]
-            if call in opened or not needed:
-                opened.add(call)
-                yield waiting.pop()
-            else:
-                waiting.extend(reversed(needed))
+        return _message(self._name, self._named, self._named.values())
 
     def to_text(self) -> str:
         """The net as prototxt."""
@@ -312,3 +298,49 @@ class NetSpec:
     def to_definition(self) -> Definition:
         """What `torrefy.load_net` takes; errors give lines of `to_text()`."""
         return parse_text(self.to_text(), file=FILE)
+
+
+def to_proto(*tops: Top | Call) -> Any:
+    """The NetParameter of some tops and what they need, called as "Convolution1"."""
+    return _message("", {}, tops)
+
+
+def _message(name: str, named: Mapping[str, Top | Call], made: Iterable[Top | Call]) -> Any:
+    message = new_message("caffe.NetParameter")
+    if name:
+        message.name = name
+    names: dict[Top | Call, str] = {}
+    for own, value in named.items():
+        names.setdefault(value, own)
+    numbers: dict[str, Iterator[int]] = {}
+    blobs: dict[Top, str] = {}
+    for call in _calls(made):
+        given = [names[top] for top in (*call.tops, call) if top in names]
+        while not given:
+            own = f"{call.kind}{next(numbers.setdefault(call.kind, itertools.count(1)))}"
+            given = [own] if own not in named else []
+        layer = message.layer.add()
+        layer.name = call.name or given[0]
+        layer.MergeFrom(call.layer)
+        layer.bottom.extend(blobs[bottom] for bottom in call.bottoms)
+        for top in call.tops:
+            own = names.get(top) or (given[0] if call.ntop == 1 else f"{given[0]}_{top.index}")
+            blobs[top] = blobs[call.bottoms[0]] if call.in_place else own
+            layer.top.append(blobs[top])
+    return message
+
+
+def _calls(made: Iterable[Top | Call]) -> Iterator[Call]:
+    """Every call once, after those that it needs."""
+    waiting = [thing.call if isinstance(thing, Top) else thing for thing in made][::-1]
+    done: set[Call] = set()
+    while waiting:
+        call = waiting[-1]
+        needed = [bottom.call for bottom in call.bottoms if bottom.call not in done]
+        if call in done:
+            waiting.pop()
+        elif needed:
+            waiting.extend(reversed(needed))
+        else:
+            done.add(call)
+            yield waiting.pop()

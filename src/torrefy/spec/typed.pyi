@@ -976,5 +976,111 @@ class _L(LayerFunctions):
         Tops: N×3×S×S, S being `transform_param.crop_size`; and N labels. The tops are inputs of the
         net: the pictures are not read. (Girshick et al. 2014, arXiv:1311.2524.)"""
 
+class _Convolution:
+    DEFAULT: int
+    CAFFE: int
+    CUDNN: int
+
+class _Data:
+    LEVELDB: int
+    LMDB: int
+
+class _Eltwise:
+    PROD: int
+    SUM: int
+    MAX: int
+
+class _Filler:
+    FAN_IN: int
+    FAN_OUT: int
+    AVERAGE: int
+
+class _HingeLoss:
+    L1: int
+    L2: int
+
+class _LRN:
+    ACROSS_CHANNELS: int
+    WITHIN_CHANNEL: int
+    DEFAULT: int
+    CAFFE: int
+    CUDNN: int
+
+class _Loss:
+    FULL: int
+    VALID: int
+    BATCH_SIZE: int
+    NONE: int
+
+class _ParamSpec:
+    STRICT: int
+    PERMISSIVE: int
+
+class _Phase:
+    TRAIN: int
+    TEST: int
+
+class _Pooling:
+    MAX: int
+    AVE: int
+    STOCHASTIC: int
+    DEFAULT: int
+    CAFFE: int
+    CUDNN: int
+    CEIL: int
+    FLOOR: int
+
+class _ReLU:
+    DEFAULT: int
+    CAFFE: int
+    CUDNN: int
+
+class _Reduction:
+    SUM: int
+    ASUM: int
+    SUMSQ: int
+    MEAN: int
+
+class _SPP:
+    MAX: int
+    AVE: int
+    STOCHASTIC: int
+    DEFAULT: int
+    CAFFE: int
+    CUDNN: int
+
+class _Sigmoid:
+    DEFAULT: int
+    CAFFE: int
+    CUDNN: int
+
+class _Softmax:
+    DEFAULT: int
+    CAFFE: int
+    CUDNN: int
+
+class _TanH:
+    DEFAULT: int
+    CAFFE: int
+    CUDNN: int
+
+class _P(Enums):
+    Convolution: _Convolution
+    Data: _Data
+    Eltwise: _Eltwise
+    Filler: _Filler
+    HingeLoss: _HingeLoss
+    LRN: _LRN
+    Loss: _Loss
+    ParamSpec: _ParamSpec
+    Phase: _Phase
+    Pooling: _Pooling
+    ReLU: _ReLU
+    Reduction: _Reduction
+    SPP: _SPP
+    Sigmoid: _Sigmoid
+    Softmax: _Softmax
+    TanH: _TanH
+
 L: _L
-P: Enums
+P: _P

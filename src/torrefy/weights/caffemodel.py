@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torrefy.errors import Place, WeightsError
 from torrefy.net.stored import StoredLayer, StoredNet, WeightFormat
 from torrefy.schema import new_message
-from torrefy.schema.upgrade import V1_TYPES, v1_type
+from torrefy.schema.v0 import V0_TYPES
+from torrefy.schema.v1 import v1_type
 from torrefy.weights.files import HEAD, read_whole, replacing
 from torrefy.weights.wire import BYTES, VARINT, WIDTHS, Field, Wire, signed
 
@@ -35,12 +36,6 @@ class _Numbers(NamedTuple):
 _V2 = _Numbers(name=1, type=2, blobs=7)
 _V1 = _Numbers(name=4, type=5, blobs=6, inner=1)
 _V0 = _Numbers(name=1, type=2, blobs=50)
-
-_V0_TYPES = {
-    "conv": "Convolution", "images": "ImageData", "innerproduct": "InnerProduct",
-    "pool": "Pooling",
-}  # fmt: skip
-"""V0 types whose names are not those of V1 in lower case."""
 
 # The parts of a NetParameter and of a BlobProto that the reader uses.
 _NET_NAME, _NET_LAYERS, _NET_LAYER = 1, 2, 100
@@ -162,7 +157,7 @@ class _Reading:
             # As Caffe's upgrade: what stands beside a V0 layer is only its bottoms and tops.
             return self.layer(_V0, inner)
         if numbers is _V0:
-            kind = _V0_TYPES.get(kind) or V1_TYPES.get(kind.upper()) or kind
+            kind = V0_TYPES.get(kind, kind)
         return StoredLayer(
             name, kind, tuple(self.blob(name, i, part) for i, part in enumerate(blobs))
         )
