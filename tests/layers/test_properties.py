@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from torrefy.errors import TorrefyError
 from torrefy.graph import State
 from torrefy.layers.base import Shape
+from torrefy.layers.describe import describe
 from torrefy.net.compile import layer_types
 from torrefy.net.net import Net, compile_net
 from torrefy.schema import new_message, parse_text, write_text
@@ -272,6 +274,20 @@ WITHOUT_BOTTOMS = {
 }  # fmt: skip
 """Types that take nothing, or files: they have tests of their own."""
 KINDS = sorted(USES)
+SMOOTH_LOSS = """
+import caffe
+
+class SmoothLoss(caffe.Layer):
+    def setup(self, bottom, top):
+        top[0].reshape(1)
+
+    def reshape(self, bottom, top):
+        pass
+
+    def forward(self, bottom, top):
+        pass
+"""
+"""The class that the example of a Python layer names."""
 checked = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -344,6 +360,47 @@ def test_gradients_are_those_of_finite_differences(kind: str, data: st.DataObjec
 
     if any(v.requires_grad for v in (*values, *params)) and run(*values, *params):
         assert torch.autograd.gradcheck(run, (*values, *params), atol=1e-4, rtol=1e-3)
+
+
+EXAMPLES: dict[str, list[Shape]] = {
+    "Accuracy": [(2, 8), (2,)],
+    "BatchReindex": [(2, 4), (3,)],
+    "ContrastiveLoss": [(2, 4), (2, 4), (2,)],
+    "Crop": [(2, 4, 30, 30), (2, 4, 6, 6)],
+    "Filter": [(2, 4), (2,)],
+    "HingeLoss": [(2, 4), (2,)],
+    "InfogainLoss": [(2, 4), (2,)],
+    "LSTM": [(3, 2, 4), (3, 2)],
+    "LSTMUnit": [(1, 2, 4), (1, 2, 16), (1, 2)],
+    "MultinomialLogisticLoss": [(2, 4), (2,)],
+    "RNN": [(3, 2, 4), (3, 2)],
+    "SoftmaxWithLoss": [(2, 4), (2,)],
+}
+"""The bottoms of an example; 2x4x6x6 where nothing else is said."""
+
+
+@pytest.mark.parametrize("kind", sorted(layer_types()))
+def test_the_example_that_a_type_gives_compiles(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cls = layer_types()[kind]
+    example = parse_text(describe(cls).example).message
+    net = new_message("caffe.NetParameter")
+    shapes = EXAMPLES.get(kind, [(2, 4, 6, 6)] * len(example.layer[0].bottom))
+    for name, dims in zip(example.layer[0].bottom, shapes, strict=True):
+        entry = net.layer.add(name=name, type="Input", top=[name])
+        entry.input_param.shape.add(dim=dims)
+    net.MergeFrom(example)
+    monkeypatch.chdir(tmp_path)
+    matrix = new_message("caffe.BlobProto")
+    matrix.shape.dim[:], matrix.data[:] = [4, 4], torch.eye(4).flatten().tolist()
+    Path("infogain.binaryproto").write_bytes(matrix.SerializeToString())
+    Path("losses.py").write_text(SMOOTH_LOSS)
+    monkeypatch.syspath_prepend(tmp_path)
+    data = dict.fromkeys(example.layer[0].top, (64, 3, 227, 227)) if cls.feeds else {}
+    allowed = ["losses.SmoothLoss"]
+    compiled = compile_net(parse_text(write_text(net)), State(), shapes=data, allow_python=allowed)
+    assert set(example.layer[0].top) <= set(compiled.shapes)
 
 
 @pytest.mark.parametrize("kind", sorted(layer_types()))

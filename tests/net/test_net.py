@@ -108,6 +108,7 @@ def test_arrays_of_numpy_are_taken(net: Net) -> None:
 
 
 def test_compile_channels_last_and_copies_compute_the_same(net: Net) -> None:
+    torch.compiler.reset()  # torch compiles Net.forward for eight nets of a process at most
     x = torch.randn(2, 1, 28, 28)
     with torch.no_grad():
         compiled = torch.compile(net, fullgraph=True)(data=x)["prob"]

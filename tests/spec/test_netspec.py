@@ -51,7 +51,7 @@ def test_a_spec_is_the_definition_that_one_would_write() -> None:
 
 
 def test_a_spec_compiles() -> None:
-    net = torrefy.load_net(lenet().to_definition())
+    net = torrefy.load_net(lenet().to_proto())
     assert net(data=torch.zeros(3, 1, 28, 28))["prob"].shape == (3, 10)
 
 

@@ -20,7 +20,7 @@ class Accuracy(Labelled):
     """
 
     param = "accuracy_param"
-    example = "top_k: 5"
+    example = "accuracy_param { top_k: 5 }"
     tops = (1, 2)
 
     def setup(self, *bottoms: Shape) -> None:

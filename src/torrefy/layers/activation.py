@@ -12,9 +12,13 @@ from torrefy.layers.gradients import with_gradient, works_in_place
 
 @layer("ReLU")
 class ReLU(Layer):
-    """max(x, 0) + negative_slope · min(x, 0)."""
+    """max(x, 0) + negative_slope · min(x, 0).
+
+    The top has the bottom's shape. The gradient at 0 is the slope, as in torch.
+    """
 
     param = "relu_param"
+    example = "relu_param { negative_slope: 0.1 }"
     fresh = True
     overwrites = True
 
@@ -35,10 +39,12 @@ class ReLU(Layer):
 class PReLU(Layer):
     """max(x, 0) + a · min(x, 0), a learned for each channel (He et al. 2015, arXiv:1502.01852).
 
-    Params: slope, of C numbers, or of no axes with `channel_shared`. It starts as 0.25.
+    The top has the bottom's shape, N×C×…. Params: slope, of C numbers, or of no axes with
+    `channel_shared`. It starts as 0.25.
     """
 
     param = "prelu_param"
+    example = "prelu_param { channel_shared: true }"
 
     def setup(self, *bottoms: Shape) -> None:
         """Make the slope."""
@@ -57,9 +63,13 @@ class PReLU(Layer):
 
 @layer("ELU")
 class ELU(Layer):
-    """x for x > 0, else alpha · (exp(x) − 1) (Clevert et al. 2015, arXiv:1511.07289)."""
+    """x for x > 0, else alpha · (exp(x) − 1) (Clevert et al. 2015, arXiv:1511.07289).
+
+    The top has the bottom's shape. As torch's.
+    """
 
     param = "elu_param"
+    example = "elu_param { alpha: 1 }"
     fresh = True
 
     def setup(self, *bottoms: Shape) -> None:
@@ -74,7 +84,7 @@ class ELU(Layer):
 
 @layer("Sigmoid")
 class Sigmoid(Layer):
-    """1 / (1 + exp(−x))."""
+    """1 / (1 + exp(−x)); the top has the bottom's shape."""
 
     param = "sigmoid_param"
     fresh = True
@@ -87,7 +97,7 @@ class Sigmoid(Layer):
 
 @layer("TanH")
 class TanH(Layer):
-    """tanh(x)."""
+    """tanh(x); the top has the bottom's shape."""
 
     param = "tanh_param"
     fresh = True
@@ -102,10 +112,11 @@ class TanH(Layer):
 class Swish(Layer):
     """x · sigmoid(beta · x) (Ramachandran et al. 2017, arXiv:1710.05941).
 
-    With the default beta of 1 this is torch's SiLU.
+    The top has the bottom's shape. With the default beta of 1 this is torch's SiLU.
     """
 
     param = "swish_param"
+    example = "swish_param { beta: 1 }"
     fresh = True
 
     def setup(self, *bottoms: Shape) -> None:
@@ -150,7 +161,7 @@ class Clip(Layer):
     """
 
     param = "clip_param"
-    example = "min: 0 max: 6"
+    example = "clip_param { min: 0 max: 6 }"
     fresh = True
 
     def setup(self, *bottoms: Shape) -> None:
@@ -174,9 +185,13 @@ class Clip(Layer):
 
 @layer("Threshold")
 class Threshold(Layer):
-    """1 where x > threshold, else 0 (where they are equal, too). There is no gradient."""
+    """1 where x > threshold, else 0 (where they are equal, too).
+
+    The top has the bottom's shape. There is no gradient.
+    """
 
     param = "threshold_param"
+    example = "threshold_param { threshold: 0.5 }"
     fresh = True
 
     def setup(self, *bottoms: Shape) -> None:

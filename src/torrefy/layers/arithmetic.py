@@ -13,7 +13,7 @@ from torrefy.layers.gradients import with_gradient, works_in_place
 
 @layer("AbsVal")
 class AbsVal(Layer):
-    """|x|; the gradient at 0 is 0."""
+    """|x|; the top has the bottom's shape. The gradient at 0 is 0, as in torch."""
 
     in_place = False
     fresh = True
@@ -46,9 +46,13 @@ class _OfBase(Layer):
 
 @layer("Exp")
 class Exp(_OfBase):
-    """base ^ (shift + scale · x); the default base of −1 stands for e."""
+    """base ^ (shift + scale · x); the default base of −1 stands for e.
+
+    The top has the bottom's shape.
+    """
 
     param = "exp_param"
+    example = "exp_param { base: 2 }"
 
     def setup(self, *bottoms: Shape) -> None:
         """Turn base and shift into a power of e and a factor."""
@@ -73,6 +77,7 @@ class Log(_OfBase):
     """
 
     param = "log_param"
+    example = "log_param { shift: 1 }"
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the base further: that of 1 has no logarithm."""
@@ -112,6 +117,7 @@ class Power(Layer):
     """
 
     param = "power_param"
+    example = "power_param { scale: 0.0039215686 shift: -0.5 }"
 
     def setup(self, *bottoms: Shape) -> None:
         """Read the three numbers."""

@@ -56,7 +56,7 @@ class Layer(nn.Module):
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     """Fewest and most tops; None is no limit."""
     example: ClassVar[str] = ""
-    """What stands in `param` in an example of use: "num_output: 8 kernel_size: 3"."""
+    """What an example of use holds beside its ends: "pooling_param { kernel_size: 3 }"."""
     no_onnx: ClassVar[str] = ""
     """Why the type can't be exported to ONNX ("its batch depends on the data"); empty if it can."""
     pairs: ClassVar[bool] = False

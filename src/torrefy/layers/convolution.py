@@ -155,12 +155,20 @@ _DECONVOLVE: tuple[Any, ...] = (
 class Convolution(_Convolving):
     """Cross-correlation of N×C×… with num_output kernels of C/group×k….
 
-    Output sizes are floor((in + 2 pad − dilation (k − 1) − 1) / stride) + 1 (pooling rounds up,
-    this rounds down). Several bottoms make as many tops with one kernel. Params: weight
-    num_output×C/group×k…, bias num_output.
+    Bottoms: N×C and any number of spatial axes behind `axis` (default 1). Top: N×num_output×out…,
+    out = floor((in + 2 pad − dilation (k − 1) − 1) / stride) + 1 (pooling rounds up, this rounds
+    down). Several bottoms make as many tops with one kernel. Params: weight num_output×C/group×k…,
+    bias num_output. It is torch's, except that the weight is filled with zeros unless a
+    `weight_filler` says otherwise, and that 1-D and 3-D kernels take one number for each axis.
     """
 
     transposed = False
+
+    example = (
+        "convolution_param {\n"
+        '  num_output: 64 kernel_size: 3 pad: 1 weight_filler { type: "msra" }\n'
+        "}"
+    )
 
     def check_geometry(self, shape: Shape) -> None:
         """Refuse a kernel that is larger than the padded bottom."""
@@ -190,11 +198,18 @@ class Convolution(_Convolving):
 class Deconvolution(_Convolving):
     """Convolution's transpose: upsampling by learned kernels.
 
-    Output sizes are stride (in − 1) + dilation (k − 1) + 1 − 2 pad; there is no output padding.
-    Params: weight C×num_output/group×k… (torch's order too), bias num_output.
+    Bottoms: N×C×…; tops: N×num_output×out…, out = stride (in − 1) + dilation (k − 1) + 1 − 2 pad;
+    there is no output padding. Params: weight C×num_output/group×k… (torch's order too), bias
+    num_output.
     """
 
     transposed = True
+
+    example = (
+        "convolution_param {\n"
+        '  num_output: 21 kernel_size: 4 stride: 2 weight_filler { type: "bilinear" }\n'
+        "}"
+    )
 
     def check_geometry(self, shape: Shape) -> None:
         """Refuse a padding that leaves nothing."""

@@ -47,7 +47,7 @@ class Data(DataLayer):
 
     param = "data_param"
     tops = (1, 2)
-    example = 'source: "train_lmdb" batch_size: 64 backend: LMDB'
+    example = 'data_param { source: "train_lmdb" batch_size: 64 backend: LMDB }'
 
     def item(self) -> Outline:
         """Channels and crop where they are said."""
@@ -73,7 +73,9 @@ class ImageData(DataLayer):
     """
 
     param = "image_data_param"
-    example = 'source: "train.txt" batch_size: 32 new_height: 256 new_width: 256'
+    example = (
+        'image_data_param { source: "train.txt" batch_size: 32 new_height: 256 new_width: 256 }'
+    )
 
     def item(self) -> Outline:
         """Channels, and the size where it is said."""
@@ -97,7 +99,10 @@ class WindowData(DataLayer):
     """
 
     param = "window_data_param"
-    example = 'source: "windows.txt" batch_size: 128 }\n  transform_param { crop_size: 227'
+    example = (
+        'window_data_param { source: "windows.txt" batch_size: 128 }\n'
+        "transform_param { crop_size: 227 }"
+    )
 
     def item(self) -> Outline:
         """Three channels of the crop's size."""
@@ -119,7 +124,7 @@ class MemoryData(DataLayer):
     """
 
     param = "memory_data_param"
-    example = "batch_size: 1 channels: 3 height: 224 width: 224"
+    example = "memory_data_param { batch_size: 1 channels: 3 height: 224 width: 224 }"
 
     def item(self) -> Outline:
         """The size, all of which must be given."""
@@ -136,7 +141,7 @@ class HDF5Data(DataLayer):
 
     param = "hdf5_data_param"
     tops = (1, None)
-    example = 'source: "train.txt" batch_size: 100'
+    example = 'hdf5_data_param { source: "train.txt" batch_size: 100 }'
 
     def outline(self) -> list[Outline]:
         """The batch size."""
@@ -154,7 +159,7 @@ class HDF5Output(Layer):
     param = "hdf5_output_param"
     bottoms = (2, 2)
     tops = (0, 0)
-    example = 'file_name: "out.h5"'
+    example = 'hdf5_output_param { file_name: "out.h5" }'
 
     def setup(self, *bottoms: Shape) -> None:
         """Hold the batch sizes against each other."""

@@ -117,5 +117,5 @@ def _example(cls: type[Layer]) -> str:
     ends = [f'bottom: "{"abcdefgh"[i]}"' for i in range(cls.bottoms[0])]
     tops = max(cls.tops[0], 1 if cls.tops[1] != 0 else 0)
     ends += [f'top: "{name if tops == 1 else f"{name}{i + 1}"}"' for i in range(tops)]
-    inside = f"\n  {cls.param} {{ {cls.example} }}" if cls.example else ""
+    inside = "".join(f"\n  {line}" for line in cls.example.splitlines())
     return f'layer {{\n  name: "{name}" type: "{cls.type_name}"\n  {" ".join(ends)}{inside}\n}}'

@@ -12,10 +12,12 @@ from torrefy.layers.base import Layer, Shape, layer
 class Dropout(Layer):
     """Drop each unit with probability `dropout_ratio` and scale the rest by 1 / (1 − ratio).
 
-    In TEST nothing happens, and nothing needs rescaling (Srivastava et al. 2014).
+    The top has the bottom's shape. In TEST nothing happens, and nothing needs rescaling (Srivastava
+    et al. 2014). As torch's.
     """
 
     param = "dropout_param"
+    example = "dropout_param { dropout_ratio: 0.5 }"
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the ratio."""

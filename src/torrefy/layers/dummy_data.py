@@ -24,7 +24,11 @@ class DummyData(Layer):
     """
 
     param = "dummy_data_param"
-    example = 'shape { dim: 10 dim: 3 } data_filler { type: "gaussian" std: 0.1 }'
+    example = (
+        "dummy_data_param {\n"
+        '  shape { dim: 10 dim: 3 } data_filler { type: "gaussian" std: 0.1 }\n'
+        "}"
+    )
     bottoms = (0, 0)
     tops = (1, None)
 

@@ -10,9 +10,14 @@ from torrefy.layers.base import Layer, Shape, layer, shape_text
 
 @layer("Eltwise")
 class Eltwise(Layer):
-    """The product, weighted sum or maximum of bottoms of one shape (there is no broadcasting)."""
+    """The product, weighted sum or maximum of two or more bottoms of one shape, which the top has.
+
+    A sum weighs its bottoms by `coeff`, one for each or none. There is no broadcasting. Where
+    the first two are equal the gradient of MAX goes to the second; torch would share it out.
+    """
 
     param = "eltwise_param"
+    example = "eltwise_param { operation: SUM coeff: 1 coeff: -1 }"
     bottoms = (2, None)
     fresh = True
     overwrites = True

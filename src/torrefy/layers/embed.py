@@ -22,7 +22,7 @@ class Embed(Layer):
     """
 
     param = "embed_param"
-    example = "input_dim: 10000 num_output: 300"
+    example = "embed_param { input_dim: 10000 num_output: 300 }"
     in_place = False
     fresh = True
 

@@ -19,7 +19,7 @@ class Im2col(Layer):
     """
 
     param = "convolution_param"
-    example = "kernel_size: 3 pad: 1"
+    example = "convolution_param { kernel_size: 3 pad: 1 }"
     in_place = False
     fresh = True
 

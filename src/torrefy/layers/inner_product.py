@@ -16,10 +16,12 @@ from torrefy.layers.base import Layer, Shape, layer, shape_text
 class InnerProduct(Layer):
     """x·Wᵀ + b over everything from `axis` on, flattened to K numbers; axes before it stay.
 
-    Params: weight num_output×K (K×num_output with `transpose`), bias num_output.
+    Bottom: N×…, top: N×num_output. Params: weight num_output×K (K×num_output with `transpose`),
+    bias num_output. torch's Linear takes the last axis alone.
     """
 
     param = "inner_product_param"
+    example = 'inner_product_param { num_output: 1000 weight_filler { type: "xavier" } }'
     in_place = False
     fresh = True
 

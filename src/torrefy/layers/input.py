@@ -9,10 +9,14 @@ from torrefy.layers.base import MOST_ELEMENTS, Layer, Shape, layer
 
 @layer("Input")
 class Input(Layer):
-    """The net's inputs: one top a blob, shapes from `input_param`, one each or one for all."""
+    """The net's inputs: one top a blob, shapes from `input_param`, one each or one for all.
+
+    An array that is given may have any batch size; the net is compiled for the definition's.
+    """
 
     feeds = True
     param = "input_param"
+    example = "input_param { shape { dim: 1 dim: 3 dim: 224 dim: 224 } }"
     bottoms = (0, 0)
     tops = (1, None)
 

@@ -70,7 +70,7 @@ class ContrastiveLoss(Layer):
     """
 
     param = "contrastive_loss_param"
-    example = "margin: 1"
+    example = "contrastive_loss_param { margin: 1 }"
     loss = True
     no_onnx = "a loss is for training"
     bottoms = (3, 3)
@@ -126,7 +126,7 @@ class HingeLoss(Labelled):
     """
 
     param = "hinge_loss_param"
-    example = "norm: L2"
+    example = "hinge_loss_param { norm: L2 }"
     loss = True
 
     def setup(self, *bottoms: Shape) -> None:

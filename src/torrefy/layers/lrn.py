@@ -67,10 +67,11 @@ class LRN(Layer):
 
     ACROSS_CHANNELS: x · (k + α/n · Σ x²)^−β over n channels. WITHIN_CHANNEL:
     x · (1 + α · mean of x² over n×n)^−β, the mean by Caffe's padded AVE pooling; k is not used.
+    The top has the bottom's shape, N×C×H×W. The first is torch's, the second torch has not.
     """
 
     param = "lrn_param"
-    example = "local_size: 5 alpha: 0.0001 beta: 0.75"
+    example = "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }"
     in_place = False
     fresh = True
 

@@ -39,6 +39,7 @@ class MVN(Layer):
     """
 
     param = "mvn_param"
+    example = "mvn_param { across_channels: true }"
 
     def setup(self, *bottoms: Shape) -> None:
         """Read the parameters."""

@@ -24,6 +24,7 @@ class BatchNorm(Layer):
     """
 
     param = "batch_norm_param"
+    example = "batch_norm_param { moving_average_fraction: 0.99 }"
     fresh = True
 
     def setup(self, *bottoms: Shape) -> None:

@@ -12,7 +12,7 @@ class Parameter(Layer):
     """A learned blob of the given shape; the top is the blob itself. It starts as zeros."""
 
     param = "parameter_param"
-    example = "shape { dim: 1 dim: 64 }"
+    example = "parameter_param { shape { dim: 1 dim: 64 } }"
     bottoms = (0, 0)
 
     def setup(self, *bottoms: Shape) -> None:

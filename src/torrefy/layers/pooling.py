@@ -139,7 +139,8 @@ class Pooling(Layer):
     with padding, a last window that would start beyond the picture and its left padding is
     dropped. MAX ignores the padding. AVE divides by the window clipped to the padded picture:
     padding counts, the overhang of rounding up does not. A second top of MAX holds the index
-    of each maximum in its H×W plane.
+    of each maximum in its H×W plane. ONNX Runtime refuses AVE where a window lies wholly in the
+    padding.
 
     STOCHASTIC (Zeiler and Fergus 2013, arXiv:1301.3557), for bottoms that are nowhere negative:
     in TRAIN one value of the window with probability x / Σ x, in TEST Σ x² / Σ x. It takes no
@@ -148,7 +149,7 @@ class Pooling(Layer):
     """
 
     param = "pooling_param"
-    example = "pool: MAX kernel_size: 3 stride: 2"
+    example = "pooling_param { pool: MAX kernel_size: 3 stride: 2 }"
     tops = (1, 2)
     in_place = False
     fresh = True
@@ -257,7 +258,7 @@ class SPP(Layer):
     """
 
     param = "spp_param"
-    example = "pyramid_height: 3"
+    example = "spp_param { pyramid_height: 3 }"
     in_place = False
     fresh = True
 

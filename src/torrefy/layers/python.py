@@ -51,7 +51,7 @@ class Python(Layer):
     bottoms = (0, None)
     tops = (0, None)
     no_onnx = "it runs a Python class"
-    example = 'module: "losses" layer: "SmoothLoss" param_str: "0.5"'
+    example = 'python_param { module: "losses" layer: "SmoothLoss" param_str: "0.5" }'
 
     def foreign_code(self) -> str:
         """The class."""

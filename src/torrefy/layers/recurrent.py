@@ -22,7 +22,11 @@ class Recurrent(Layer):
     """
 
     param = "recurrent_param"
-    example = 'num_output: 256 weight_filler { type: "uniform" min: -0.08 max: 0.08 }'
+    example = (
+        "recurrent_param {\n"
+        '  num_output: 256 weight_filler { type: "uniform" min: -0.08 max: 0.08 }\n'
+        "}"
+    )
     bottoms = (2, 5)
     tops = (1, 3)
     in_place = False

@@ -19,7 +19,7 @@ class Reduction(Layer):
     """
 
     param = "reduction_param"
-    example = "operation: MEAN axis: 1"
+    example = "reduction_param { operation: MEAN axis: 1 }"
 
     def setup(self, *bottoms: Shape) -> None:
         """Read the operation."""
@@ -55,7 +55,7 @@ class ArgMax(Layer):
     """
 
     param = "argmax_param"
-    example = "axis: 1"
+    example = "argmax_param { axis: 1 }"
     fresh = True
 
     def setup(self, *bottoms: Shape) -> None:

@@ -56,13 +56,15 @@ class _Along(Layer):
 
 @layer("Scale")
 class Scale(_Along):
-    """x · γ (+ β): γ of `num_axes` axes from `axis` on, or the second bottom.
+    """x · γ (+ β) for an x of any shape, which the top has.
 
-    Params: γ (starts as 1), and β with `bias_term` (default: none). With two bottoms γ is no
-    param and β is the only one.
+    γ is a param of `num_axes` axes' extents from `axis` on (default: one, the channels; −1: all
+    behind it), which starts as 1; or the second bottom, of any shape that x has from `axis` on. β
+    (`bias_term`, default false) has γ's shape. Params: γ and β; with two bottoms β alone.
     """
 
     param = "scale_param"
+    example = "scale_param { bias_term: true }"
 
     def setup(self, *bottoms: Shape) -> None:
         """Make the params."""
@@ -85,7 +87,12 @@ class Scale(_Along):
 
 @layer("Bias")
 class Bias(_Along):
-    """x + β: β of `num_axes` axes from `axis` on, or the second bottom. Params: β (starts as 0)."""
+    """x + β for an x of any shape, which the top has.
+
+    β is a param of `num_axes` axes' extents from `axis` on (−1: all behind it), which starts as 0;
+    or the second bottom, of any shape that x has from `axis` on. torch would align it with the
+    last axes.
+    """
 
     param = "bias_param"
 

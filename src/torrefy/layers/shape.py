@@ -13,9 +13,13 @@ from torrefy.layers.base import Layer, Shape, layer, shape_text
 
 @layer("Concat")
 class Concat(Layer):
-    """Bottoms joined along `axis` (default 1, the channels); all other axes must agree."""
+    """Bottoms joined along `axis` (default 1, the channels); all other axes must agree.
+
+    Bottoms N×C₁×…, N×C₂×…; top N×(C₁ + C₂ + …)×…. It is torch's `cat`.
+    """
 
     param = "concat_param"
+    example = "concat_param { axis: 1 }"
     bottoms = (1, None)
     in_place = False
 
@@ -43,9 +47,13 @@ class Concat(Layer):
 
 @layer("Slice")
 class Slice(Layer):
-    """A bottom cut along `axis` at `slice_point`s, or into equal parts, one for each top."""
+    """A bottom cut along `axis` at `slice_point`s, or into equal parts, one for each top.
+
+    N×C×… becomes N×C₁×…, N×C₂×…. Slice points are places, where torch's `split` takes extents.
+    """
 
     param = "slice_param"
+    example = 'top: "slice2"\nslice_param { axis: 1 slice_point: 2 }'
     tops = (1, None)
     in_place = False
 
@@ -98,7 +106,11 @@ class Slice(Layer):
 
 @layer("Split")
 class Split(Layer):
-    """One bottom under several names; its gradient is their sum. Caffe inserts these itself."""
+    """One bottom under several names; its gradient is their sum.
+
+    Tops have the bottom's shape. Caffe inserts this where several layers read a blob; here no
+    definition needs it.
+    """
 
     tops = (1, None)
     in_place = False
@@ -111,7 +123,7 @@ class Split(Layer):
 
 @layer("Silence")
 class Silence(Layer):
-    """Takes bottoms and gives nothing, so that they are no outputs of the net."""
+    """Takes bottoms of any shape and gives nothing, so that they are no outputs of the net."""
 
     bottoms = (1, None)
     tops = (0, 0)
@@ -123,9 +135,10 @@ class Silence(Layer):
 
 @layer("Flatten")
 class Flatten(Layer):
-    """The axes from `axis` to `end_axis` (default: the last) as one."""
+    """The axes from `axis` to `end_axis` (default: the last) as one: N×C×H×W becomes N×(C·H·W)."""
 
     param = "flatten_param"
+    example = "flatten_param { axis: 1 }"
     in_place = False
 
     def setup(self, *bottoms: Shape) -> None:
@@ -151,6 +164,7 @@ class Reshape(Layer):
     """
 
     param = "reshape_param"
+    example = "reshape_param { shape { dim: 0 dim: -1 } }"
     in_place = False
 
     def setup(self, *bottoms: Shape) -> None:
@@ -217,10 +231,10 @@ class Reshape(Layer):
 
 @layer("Tile")
 class Tile(Layer):
-    """The bottom `tiles` times behind itself along `axis` (default 1)."""
+    """The bottom `tiles` times behind itself along `axis` (default 1): N×C becomes N×(tiles·C)."""
 
     param = "tile_param"
-    example = "tiles: 2"
+    example = "tile_param { tiles: 2 }"
     in_place = False
 
     def setup(self, *bottoms: Shape) -> None:
@@ -239,12 +253,15 @@ class Tile(Layer):
 
 @layer("Crop")
 class Crop(Layer):
-    """Bottom 0 cut to the size of bottom 1 from `axis` on, starting at `offset` (default 0).
+    """Bottom 0 cut to the size of bottom 1 from `axis` (default 2) on.
 
+    It starts at `offset`: one number for all axes or one for each, default 0. Bottoms have
+    equally many axes; the top has bottom 0's extents before `axis`, bottom 1's from it on.
     Bottom 1 gives its shape alone, no gradient goes to it.
     """
 
     param = "crop_param"
+    example = "crop_param { axis: 2 offset: 19 }"
     bottoms = (2, 2)
     in_place = False
 

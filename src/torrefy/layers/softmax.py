@@ -10,9 +10,10 @@ from torrefy.layers.base import Layer, Shape, layer
 
 @layer("Softmax")
 class Softmax(Layer):
-    """exp(x) / Σ exp(x) along `axis` (default 1)."""
+    """exp(x) / Σ exp(x) along `axis` (default 1); the top has the bottom's shape. As torch's."""
 
     param = "softmax_param"
+    example = "softmax_param { axis: 1 }"
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the axis."""

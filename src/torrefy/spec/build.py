@@ -15,9 +15,7 @@ from typing import Any
 
 from torrefy.errors import TorrefyError, did_you_mean
 from torrefy.plugins import by_name, plugin_manager
-from torrefy.schema import Definition, new_message, parse_text, write_text
-
-FILE = "<NetSpec>"
+from torrefy.schema import new_message, write_text
 
 
 @functools.cache
@@ -250,7 +248,7 @@ class NetSpec:
         n.conv1 = L.Convolution(n.data, num_output=20, kernel_size=5)
         n.relu1 = L.ReLU(n.conv1, in_place=True)
         n.a, n.b = L.Slice(n.conv1, ntop=2)
-        net = torrefy.load_net(n.to_definition())
+        net = torrefy.load_net(n.to_proto())
     """
 
     _named: dict[str, Top | Call]
@@ -294,10 +292,6 @@ class NetSpec:
     def to_text(self) -> str:
         """The net as prototxt."""
         return write_text(self.to_proto())
-
-    def to_definition(self) -> Definition:
-        """What `torrefy.load_net` takes; errors give lines of `to_text()`."""
-        return parse_text(self.to_text(), file=FILE)
 
 
 def to_proto(*tops: Top | Call) -> Any:

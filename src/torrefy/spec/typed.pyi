@@ -17,7 +17,7 @@ class _L(LayerFunctions):
         name: str = "",
         **fields: Any,
     ) -> Any:
-        """|x|; the gradient at 0 is 0."""
+        """|x|; the top has the bottom's shape. The gradient at 0 is 0, as in torch."""
     def Accuracy(
         self,
         *bottoms: Top,
@@ -106,7 +106,11 @@ class _L(LayerFunctions):
         filler: Message = ...,
         **fields: Any,
     ) -> Any:
-        """x + β: β of `num_axes` axes from `axis` on, or the second bottom. Params: β (starts as 0)."""
+        """x + β for an x of any shape, which the top has.
+
+        β is a param of `num_axes` axes' extents from `axis` on (−1: all behind it), which starts as 0;
+        or the second bottom, of any shape that x has from `axis` on. torch would align it with the
+        last axes."""
     def Clip(
         self,
         *bottoms: Top,
@@ -131,7 +135,9 @@ class _L(LayerFunctions):
         axis: int = ...,
         **fields: Any,
     ) -> Any:
-        """Bottoms joined along `axis` (default 1, the channels); all other axes must agree."""
+        """Bottoms joined along `axis` (default 1, the channels); all other axes must agree.
+
+        Bottoms N×C₁×…, N×C₂×…; top N×(C₁ + C₂ + …)×…. It is torch's `cat`."""
     def ContrastiveLoss(
         self,
         *bottoms: Top,
@@ -175,9 +181,11 @@ class _L(LayerFunctions):
     ) -> Any:
         """Cross-correlation of N×C×… with num_output kernels of C/group×k….
 
-        Output sizes are floor((in + 2 pad − dilation (k − 1) − 1) / stride) + 1 (pooling rounds up,
-        this rounds down). Several bottoms make as many tops with one kernel. Params: weight
-        num_output×C/group×k…, bias num_output."""
+        Bottoms: N×C and any number of spatial axes behind `axis` (default 1). Top: N×num_output×out…,
+        out = floor((in + 2 pad − dilation (k − 1) − 1) / stride) + 1 (pooling rounds up, this rounds
+        down). Several bottoms make as many tops with one kernel. Params: weight num_output×C/group×k…,
+        bias num_output. It is torch's, except that the weight is filled with zeros unless a
+        `weight_filler` says otherwise, and that 1-D and 3-D kernels take one number for each axis."""
     def Crop(
         self,
         *bottoms: Top,
@@ -188,8 +196,10 @@ class _L(LayerFunctions):
         offset: int | Sequence[int] = ...,
         **fields: Any,
     ) -> Any:
-        """Bottom 0 cut to the size of bottom 1 from `axis` on, starting at `offset` (default 0).
+        """Bottom 0 cut to the size of bottom 1 from `axis` (default 2) on.
 
+        It starts at `offset`: one number for all axes or one for each, default 0. Bottoms have
+        equally many axes; the top has bottom 0's extents before `axis`, bottom 1's from it on.
         Bottom 1 gives its shape alone, no gradient goes to it."""
     def Data(
         self,
@@ -242,8 +252,9 @@ class _L(LayerFunctions):
     ) -> Any:
         """Convolution's transpose: upsampling by learned kernels.
 
-        Output sizes are stride (in − 1) + dilation (k − 1) + 1 − 2 pad; there is no output padding.
-        Params: weight C×num_output/group×k… (torch's order too), bias num_output."""
+        Bottoms: N×C×…; tops: N×num_output×out…, out = stride (in − 1) + dilation (k − 1) + 1 − 2 pad;
+        there is no output padding. Params: weight C×num_output/group×k… (torch's order too), bias
+        num_output."""
     def Dropout(
         self,
         *bottoms: Top,
@@ -255,7 +266,8 @@ class _L(LayerFunctions):
     ) -> Any:
         """Drop each unit with probability `dropout_ratio` and scale the rest by 1 / (1 − ratio).
 
-        In TEST nothing happens, and nothing needs rescaling (Srivastava et al. 2014)."""
+        The top has the bottom's shape. In TEST nothing happens, and nothing needs rescaling (Srivastava
+        et al. 2014). As torch's."""
     def DummyData(
         self,
         *bottoms: Top,
@@ -284,7 +296,9 @@ class _L(LayerFunctions):
         alpha: float = ...,
         **fields: Any,
     ) -> Any:
-        """x for x > 0, else alpha · (exp(x) − 1) (Clevert et al. 2015, arXiv:1511.07289)."""
+        """x for x > 0, else alpha · (exp(x) − 1) (Clevert et al. 2015, arXiv:1511.07289).
+
+        The top has the bottom's shape. As torch's."""
     def Eltwise(
         self,
         *bottoms: Top,
@@ -296,7 +310,10 @@ class _L(LayerFunctions):
         stable_prod_grad: bool = ...,
         **fields: Any,
     ) -> Any:
-        """The product, weighted sum or maximum of bottoms of one shape (there is no broadcasting)."""
+        """The product, weighted sum or maximum of two or more bottoms of one shape, which the top has.
+
+        A sum weighs its bottoms by `coeff`, one for each or none. There is no broadcasting. Where
+        the first two are equal the gradient of MAX goes to the second; torch would share it out."""
     def Embed(
         self,
         *bottoms: Top,
@@ -338,7 +355,9 @@ class _L(LayerFunctions):
         shift: float = ...,
         **fields: Any,
     ) -> Any:
-        """base ^ (shift + scale · x); the default base of −1 stands for e."""
+        """base ^ (shift + scale · x); the default base of −1 stands for e.
+
+        The top has the bottom's shape."""
     def Filter(
         self,
         *bottoms: Top,
@@ -362,7 +381,7 @@ class _L(LayerFunctions):
         end_axis: int = ...,
         **fields: Any,
     ) -> Any:
-        """The axes from `axis` to `end_axis` (default: the last) as one."""
+        """The axes from `axis` to `end_axis` (default: the last) as one: N×C×H×W becomes N×(C·H·W)."""
     def HDF5Data(
         self,
         *bottoms: Top,
@@ -495,7 +514,8 @@ class _L(LayerFunctions):
     ) -> Any:
         """x·Wᵀ + b over everything from `axis` on, flattened to K numbers; axes before it stay.
 
-        Params: weight num_output×K (K×num_output with `transpose`), bias num_output."""
+        Bottom: N×…, top: N×num_output. Params: weight num_output×K (K×num_output with `transpose`),
+        bias num_output. torch's Linear takes the last axis alone."""
     def Input(
         self,
         *bottoms: Top,
@@ -505,7 +525,9 @@ class _L(LayerFunctions):
         shape: Messages = ...,
         **fields: Any,
     ) -> Any:
-        """The net's inputs: one top a blob, shapes from `input_param`, one each or one for all."""
+        """The net's inputs: one top a blob, shapes from `input_param`, one each or one for all.
+
+        An array that is given may have any batch size; the net is compiled for the definition's."""
     def LRN(
         self,
         *bottoms: Top,
@@ -523,7 +545,8 @@ class _L(LayerFunctions):
         """Local response normalisation (Krizhevsky et al. 2012, section 3.3).
 
         ACROSS_CHANNELS: x · (k + α/n · Σ x²)^−β over n channels. WITHIN_CHANNEL:
-        x · (1 + α · mean of x² over n×n)^−β, the mean by Caffe's padded AVE pooling; k is not used."""
+        x · (1 + α · mean of x² over n×n)^−β, the mean by Caffe's padded AVE pooling; k is not used.
+        The top has the bottom's shape, N×C×H×W. The first is torch's, the second torch has not."""
     def LSTM(
         self,
         *bottoms: Top,
@@ -634,7 +657,8 @@ class _L(LayerFunctions):
     ) -> Any:
         """max(x, 0) + a · min(x, 0), a learned for each channel (He et al. 2015, arXiv:1502.01852).
 
-        Params: slope, of C numbers, or of no axes with `channel_shared`. It starts as 0.25."""
+        The top has the bottom's shape, N×C×…. Params: slope, of C numbers, or of no axes with
+        `channel_shared`. It starts as 0.25."""
     def Parameter(
         self,
         *bottoms: Top,
@@ -672,7 +696,8 @@ class _L(LayerFunctions):
         with padding, a last window that would start beyond the picture and its left padding is
         dropped. MAX ignores the padding. AVE divides by the window clipped to the padded picture:
         padding counts, the overhang of rounding up does not. A second top of MAX holds the index
-        of each maximum in its H×W plane.
+        of each maximum in its H×W plane. ONNX Runtime refuses AVE where a window lies wholly in the
+        padding.
 
         STOCHASTIC (Zeiler and Fergus 2013, arXiv:1301.3557), for bottoms that are nowhere negative:
         in TRAIN one value of the window with probability x / Σ x, in TEST Σ x² / Σ x. It takes no
@@ -755,7 +780,9 @@ class _L(LayerFunctions):
         engine: int | str = ...,
         **fields: Any,
     ) -> Any:
-        """max(x, 0) + negative_slope · min(x, 0)."""
+        """max(x, 0) + negative_slope · min(x, 0).
+
+        The top has the bottom's shape. The gradient at 0 is the slope, as in torch."""
     def Reduction(
         self,
         *bottoms: Top,
@@ -816,10 +843,11 @@ class _L(LayerFunctions):
         bias_filler: Message = ...,
         **fields: Any,
     ) -> Any:
-        """x · γ (+ β): γ of `num_axes` axes from `axis` on, or the second bottom.
+        """x · γ (+ β) for an x of any shape, which the top has.
 
-        Params: γ (starts as 1), and β with `bias_term` (default: none). With two bottoms γ is no
-        param and β is the only one."""
+        γ is a param of `num_axes` axes' extents from `axis` on (default: one, the channels; −1: all
+        behind it), which starts as 1; or the second bottom, of any shape that x has from `axis` on. β
+        (`bias_term`, default false) has γ's shape. Params: γ and β; with two bottoms β alone."""
     def Sigmoid(
         self,
         *bottoms: Top,
@@ -829,7 +857,7 @@ class _L(LayerFunctions):
         engine: int | str = ...,
         **fields: Any,
     ) -> Any:
-        """1 / (1 + exp(−x))."""
+        """1 / (1 + exp(−x)); the top has the bottom's shape."""
     def SigmoidCrossEntropyLoss(
         self,
         *bottoms: Top,
@@ -854,7 +882,7 @@ class _L(LayerFunctions):
         name: str = "",
         **fields: Any,
     ) -> Any:
-        """Takes bottoms and gives nothing, so that they are no outputs of the net."""
+        """Takes bottoms of any shape and gives nothing, so that they are no outputs of the net."""
     def Slice(
         self,
         *bottoms: Top,
@@ -866,7 +894,9 @@ class _L(LayerFunctions):
         axis: int = ...,
         **fields: Any,
     ) -> Any:
-        """A bottom cut along `axis` at `slice_point`s, or into equal parts, one for each top."""
+        """A bottom cut along `axis` at `slice_point`s, or into equal parts, one for each top.
+
+        N×C×… becomes N×C₁×…, N×C₂×…. Slice points are places, where torch's `split` takes extents."""
     def Softmax(
         self,
         *bottoms: Top,
@@ -877,7 +907,7 @@ class _L(LayerFunctions):
         axis: int = ...,
         **fields: Any,
     ) -> Any:
-        """exp(x) / Σ exp(x) along `axis` (default 1)."""
+        """exp(x) / Σ exp(x) along `axis` (default 1); the top has the bottom's shape. As torch's."""
     def SoftmaxWithLoss(
         self,
         *bottoms: Top,
@@ -906,7 +936,10 @@ class _L(LayerFunctions):
         name: str = "",
         **fields: Any,
     ) -> Any:
-        """One bottom under several names; its gradient is their sum. Caffe inserts these itself."""
+        """One bottom under several names; its gradient is their sum.
+
+        Tops have the bottom's shape. Caffe inserts this where several layers read a blob; here no
+        definition needs it."""
     def Swish(
         self,
         *bottoms: Top,
@@ -918,7 +951,7 @@ class _L(LayerFunctions):
     ) -> Any:
         """x · sigmoid(beta · x) (Ramachandran et al. 2017, arXiv:1710.05941).
 
-        With the default beta of 1 this is torch's SiLU."""
+        The top has the bottom's shape. With the default beta of 1 this is torch's SiLU."""
     def TanH(
         self,
         *bottoms: Top,
@@ -928,7 +961,7 @@ class _L(LayerFunctions):
         engine: int | str = ...,
         **fields: Any,
     ) -> Any:
-        """tanh(x)."""
+        """tanh(x); the top has the bottom's shape."""
     def Threshold(
         self,
         *bottoms: Top,
@@ -938,7 +971,9 @@ class _L(LayerFunctions):
         threshold: float = ...,
         **fields: Any,
     ) -> Any:
-        """1 where x > threshold, else 0 (where they are equal, too). There is no gradient."""
+        """1 where x > threshold, else 0 (where they are equal, too).
+
+        The top has the bottom's shape. There is no gradient."""
     def Tile(
         self,
         *bottoms: Top,
@@ -949,7 +984,7 @@ class _L(LayerFunctions):
         tiles: int = ...,
         **fields: Any,
     ) -> Any:
-        """The bottom `tiles` times behind itself along `axis` (default 1)."""
+        """The bottom `tiles` times behind itself along `axis` (default 1): N×C becomes N×(tiles·C)."""
     def WindowData(
         self,
         *bottoms: Top,

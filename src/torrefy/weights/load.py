@@ -6,16 +6,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from google.protobuf.message import Message
 
 from torrefy.graph import state_of
 from torrefy.net.net import Net, compile_net
 from torrefy.net.stored import read_weights
-from torrefy.schema import Definition, read_text, upgrade
+from torrefy.schema import Definition, parse_text, read_text, upgrade, write_text
 from torrefy.weights.copy import match_weights
 
 
 def load_net(
-    definition: str | Path | Definition,
+    definition: str | Path | Definition | Message,
     weights: str | Path | None = None,
     *,
     phase: str = "test",
@@ -30,7 +31,8 @@ def load_net(
     """Compile a prototxt into a net, with weights from a file.
 
     Args:
-        definition: a prototxt's path, or a definition read before.
+        definition: a prototxt's path, a definition read before, or a NetParameter as
+            `NetSpec.to_proto` makes it; errors then give lines of `NetSpec.to_text`.
         weights: a file of weights (".caffemodel", ".h5", ".safetensors"); None: all params get
             their fillers' values.
         phase: "train" or "test".
@@ -53,7 +55,9 @@ def load_net(
         net = torrefy.load_net("deploy.prototxt", weights="net.caffemodel")
         prob = net(data=picture)["prob"]
     """
-    if not isinstance(definition, Definition):
+    if isinstance(definition, Message):
+        definition = parse_text(write_text(definition), file="NetParameter")
+    elif not isinstance(definition, Definition):
         definition = read_text(definition)
     definition = upgrade(definition)
     state = state_of(definition.message, phase, level, stages)
