@@ -98,8 +98,10 @@ class PluginError(TorrefyError):
 
 def _likeness(one: str, other: str) -> float:
     """0 for names that have nothing in common, 1 for the same."""
-    # What all fields of parameters end in says nothing.
+    # What all fields of parameters end in says nothing, nor what files of one kind do.
     one, other = one.removesuffix("_param"), other.removesuffix("_param")
+    if one.rpartition(".")[2] == other.rpartition(".")[2]:
+        one, other = (name.rpartition(".")[0] or name for name in (one, other))
     ratio = difflib.SequenceMatcher(None, one, other).ratio()
     short, long = sorted((one, other), key=len)
     within = len(short) >= 4 and short in long

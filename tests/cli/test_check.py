@@ -394,15 +394,45 @@ def test_fix_mends_the_file(run: Run) -> None:
     assert Path("n.prototxt").read_text() == TRAP.replace("mirror: true", "mirror: false")
 
 
+def test_a_file_that_cant_be_mended_is_told_with_the_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    Path("n.prototxt").write_text(TRAP)
+    Path("empty.prototxt").touch()
+    monkeypatch.setattr(Path, "replace", refuse)
+    result = run("check", "--fix", "n.prototxt", "empty.prototxt")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert result.stdout.splitlines() == [
+        "n.prototxt: can't be written: No space left on device",
+        TRAPPED,
+        "empty.prototxt: the file is empty",
+        "2 problems and 1 warning in 2 of 2 files",
+    ]
+
+
 def test_a_rule_is_explained(run: Run) -> None:
     result = run("check", "--explain", "mirror-in-test")
     assert result.exit_code == 0
     assert result.stdout.startswith("T201 mirror-in-test\n\nWith mirror, pictures are flipped")
+    body = result.stdout.splitlines()[4:]
+    assert body and all(line and not line.startswith(" ") for line in body)
+    told = json.loads(run("check", "--explain", "mirror-in-test", "--json").stdout)
+    assert [(rule["rule"], rule["name"]) for rule in told["rules"]] == [("T201", "mirror-in-test")]
+    assert run("check", "--explain", "T9", "--json").stderr == ""
     wrong = run("check", "--explain", "T9")
     assert (wrong.exit_code, wrong.stderr) == (
         1,
         'error: there is no lint rule "T9". Did you mean "T109"?\n',
     )
+
+
+def test_a_file_is_needed_unless_a_rule_is_explained(run: Run) -> None:
+    result = run("check", "--strict")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("Error: Missing argument 'FILE...'.\n")
 
 
 def test_a_solver_is_checked_as_one(run: Run) -> None:

@@ -103,3 +103,15 @@ def test_a_python_class_is_noted_and_runs_where_it_is_allowed(
     )
     assert "Python can't be exported to ONNX: it runs a Python class" in refused.stderr
     assert run("check", "net.prototxt", "--allow-python", "Double").exit_code == 1
+
+
+def test_what_a_python_class_prints_is_no_result(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    talking = MODULE + 'print("imported")\n'
+    (tmp_path / "talking.py").write_text(talking)
+    (tmp_path / "net.prototxt").write_text(PYTHON.replace("doubling", "talking"))
+    result = run("show", "net.prototxt", "--json", "--allow-python", "talking.Double")
+    assert json.loads(result.stdout)["outputs"] == {"y": [2, 3]}
+    assert result.stderr == "imported\n"

@@ -116,7 +116,8 @@ def test_what_cannot_be_written_stays_as_it_was(
 
     monkeypatch.setattr(Path, "replace", refuse)
     result = run("fmt", "net.prototxt")
-    assert result.exit_code == 1
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "net.prototxt: can't be written: No space left on device\n"
+    assert json.loads(run("fmt", "--json", "net.prototxt").stdout)["changed"] == []
     assert net.read_text() == UGLY
     assert [path.name for path in net.parent.iterdir()] == ["net.prototxt"]

@@ -35,6 +35,23 @@ def test_a_net_of_the_first_days_is_printed_in_todays_form(run: Run, tmp_path: P
     assert printed.stdout == (tmp_path / "new.prototxt").read_text()
 
 
+def test_json_holds_the_text_that_is_not_written(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "old.prototxt").write_text(V0)
+    printed = json.loads(run("upgrade", "--json", "old.prototxt").stdout)
+    written = json.loads(run("upgrade", "--json", "old.prototxt", "-o", "new.prototxt").stdout)
+    assert printed["text"] == (tmp_path / "new.prototxt").read_text()
+    assert "text" not in written
+
+
+def test_a_definition_is_not_written_over_weights(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "old.prototxt").write_text(V0)
+    (tmp_path / "old.caffemodel").write_bytes(b"weights")
+    result = run("upgrade", "old.prototxt", "-o", "old.caffemodel")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("Error: FILE is no .caffemodel, so neither is what is written\n")
+    assert (tmp_path / "old.caffemodel").read_bytes() == b"weights"
+
+
 def test_a_solver_is_upgraded(run: Run, tmp_path: Path) -> None:
     (tmp_path / "solver.prototxt").write_text("base_lr: 0.1 max_iter: 5 solver_type: ADAM")
     result = run("upgrade", "solver.prototxt")

@@ -12,7 +12,7 @@ from torrefy.errors import DefinitionError
 from torrefy.graph import State
 from torrefy.layers.fillers import Filler, filler, fillers
 from torrefy.net.net import Net, compile_net
-from torrefy.plugins import hookimpl, plugin_manager
+from torrefy.plugins import added, hookimpl
 from torrefy.schema import parse_text
 
 
@@ -86,12 +86,8 @@ def plugin() -> Iterator[None]:
         def torrefy_fillers(self) -> list[Filler]:
             return [alternating]
 
-    own = Plugin()
-    plugin_manager().register(own)
-    fillers.cache_clear()
-    yield
-    plugin_manager().unregister(own)
-    fillers.cache_clear()
+    with added(Plugin(), "own"):
+        yield
 
 
 @pytest.mark.usefixtures("plugin")

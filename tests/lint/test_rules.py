@@ -214,6 +214,9 @@ def test_rules_are_chosen_by_id_beginning_and_name() -> None:
     [
         ("# torrefy: ignore=T106", True),
         ("# torrefy: ignore=T101, duplicate-name", True),
+        ("# torrefy: ignore=T106 since Caffe's net has it", True),
+        ("# torrefy: ignore=T101,T106 - as published, twice", True),
+        ("# torrefy: ignore=T101 unlike T106", False),
         ("# torrefy: ignore=T101", False),
         ("# ignore=T106", False),
     ],

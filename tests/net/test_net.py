@@ -34,6 +34,11 @@ def test_inputs_and_outputs_are_shapes_by_name(net: Net) -> None:
     assert net.outputs == {"prob": (2, 10)}
 
 
+def test_names_are_given_as_lists(lenet: Path) -> None:
+    with pytest.raises(TorrefyError, match=r'^stages takes a list of names: \["deploy"\]$'):
+        torrefy.load_net(lenet, stages="deploy")
+
+
 def test_params_are_in_caffes_order_and_shapes(net: Net) -> None:
     assert list(net.params) == ["conv1", "ip1"]
     assert [tuple(p.shape) for p in net.params["conv1"]] == [(4, 1, 5, 5), (4,)]

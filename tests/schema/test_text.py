@@ -136,6 +136,8 @@ def test_gigabytes_of_zeros_are_refused_without_reading_them(tmp_path: Path) -> 
 def test_a_missing_file_and_a_directory_get_a_hint(lenet: Path) -> None:
     with pytest.raises(DefinitionError, match=r'no such file. Did you mean "lenet.prototxt"\?'):
         read_text(lenet.with_name("lenett.prototxt"))
+    with pytest.raises(DefinitionError, match=r"no such file$"):  # one suffix is no likeness
+        read_text(lenet.with_name("alex.prototxt"))
     with pytest.raises(DefinitionError, match=r"a directory, not a prototxt. It holds lenet"):
         read_text(lenet.parent)
 

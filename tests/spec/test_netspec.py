@@ -55,6 +55,14 @@ def test_a_spec_compiles() -> None:
     assert net(data=torch.zeros(3, 1, 28, 28))["prob"].shape == (3, 10)
 
 
+def test_a_spec_is_no_definition_yet() -> None:
+    with pytest.raises(TorrefyError) as error:
+        torrefy.load_net(lenet())  # type: ignore[arg-type]
+    assert str(error.value) == (
+        "a definition is a path or a NetParameter, found NetSpec. Give its to_proto()."
+    )
+
+
 def test_several_tops_no_tops_and_layer_fields() -> None:
     n = NetSpec()
     n.data, n.label = L.Input(ntop=2, shape=[{"dim": [2, 4]}, {"dim": 2}])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.conftest import LENET
 
-from torrefy.errors import WeightsError
+from torrefy.errors import TorrefyError, WeightsError
 from torrefy.graph import State
 from torrefy.net.net import Net, compile_net
 from torrefy.net.stored import StoredLayer, StoredNet, read_weights, write_weights
@@ -164,6 +164,12 @@ def test_a_layer_that_is_partly_shared_is_fresh_without_its_own_part(siamese: Ne
         "Name them as fresh if they are to be learned."
     ]
     assert copy_weights(siamese, file, fresh=["half"]).fresh == ("half",)
+
+
+def test_fresh_layers_are_given_as_a_list(siamese: Net) -> None:
+    file = StoredNet("n", (part("ip", "0", "1"),), "w.h5")
+    with pytest.raises(TorrefyError, match=r'^fresh takes a list of names: \["half"\]$'):
+        copy_weights(siamese, file, fresh="half")
 
 
 def test_filling_a_fresh_layer_leaves_what_it_shares_as_it_was_loaded(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from torrefy.net.stored import (
     weight_formats,
     write_weights,
 )
-from torrefy.plugins import hookimpl, plugin_manager
+from torrefy.plugins import added, hookimpl
 
 NET = StoredNet("n", (StoredLayer("a", "ReLU", ()),))
 
@@ -43,10 +43,8 @@ class Formats:
 def plugged() -> Iterator[None]:
     """A plugin format with a suffix that ends as a built-in one does."""
     mine = WeightFormat("mine", (".my.caffemodel",), lambda path: NET, lambda path, net: None)
-    plugin = Formats(mine)
-    plugin_manager().register(plugin)
-    yield
-    plugin_manager().unregister(plugin)
+    with added(Formats(mine), "mine"):
+        yield
 
 
 def test_a_caffemodel_is_known_by_its_suffix_in_any_case(tmp_path: Path) -> None:
@@ -78,13 +76,8 @@ def test_an_unknown_suffix_is_told_with_the_known_ones(tmp_path: Path) -> None:
 
 def test_two_formats_with_one_suffix_are_both_named() -> None:
     rival = WeightFormat("rival", (".caffemodel",), lambda path: NET, lambda path, net: None)
-    plugin = Formats(rival)
-    plugin_manager().register(plugin)
-    try:
-        with pytest.raises(PluginError) as error:
-            weight_formats()
-    finally:
-        plugin_manager().unregister(plugin)
+    with added(Formats(rival), "rival"), pytest.raises(PluginError) as error:
+        weight_formats()
     assert str(error.value) in {
         f'two formats of weights have the suffix ".caffemodel": {names}'
         for names in ("rival and caffemodel", "caffemodel and rival")

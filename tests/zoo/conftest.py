@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from torrefy.plugins import hookimpl, plugin_manager
+from torrefy.plugins import added, hookimpl
 from torrefy.schema import parse_text
 
 
@@ -202,6 +202,5 @@ def zoo(tmp_path: Path) -> Iterator[Zoo]:
     (model / "net.prototxt").write_text('name: "tiny"\n')
     made = Zoo(folder, model / "card.prototxt")
     made.card.write_text(CARD.replace("HASH", hashlib.sha256(b"weights").hexdigest()))
-    plugin_manager().register(made)
-    yield made
-    plugin_manager().unregister(made)
+    with added(made, "made"):
+        yield made

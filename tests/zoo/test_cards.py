@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from torrefy.errors import DefinitionError, TorrefyError, ZooError
-from torrefy.plugins import hookimpl, plugin_manager
+from torrefy.plugins import added, hookimpl
 from torrefy.zoo import Card, cards, find_card, labels
 
 
@@ -45,13 +45,8 @@ def test_two_models_of_one_name_are_refused(zoo: Any, tmp_path: Path) -> None:
         def torrefy_zoo_paths(self) -> list[Path]:
             return [other.parent]
 
-    plugin = Other()
-    plugin_manager().register(plugin)
-    try:
-        with pytest.raises(ZooError) as error:
-            find_card("tiny")
-    finally:
-        plugin_manager().unregister(plugin)
+    with added(Other(), "other"), pytest.raises(ZooError) as error:
+        find_card("tiny")
     assert str(error.value) in {
         f'two zoo models have the name "tiny": {one} and {two}'
         for one, two in ((other, zoo.card.parent), (zoo.card.parent, other))
@@ -151,13 +146,9 @@ def test_a_plugin_that_names_no_folder_is_told(tmp_path: Path) -> None:
         def torrefy_zoo_paths(self) -> list[Path]:
             return [tmp_path / "nowhere"]
 
-    plugin = Lost()
-    plugin_manager().register(plugin)
-    try:
-        with pytest.raises(ZooError) as error:
-            cards()
-    finally:
-        plugin_manager().unregister(plugin)
+    with added(Lost(), "lost"), pytest.raises(ZooError) as error:
+        cards()
     assert str(error.value) == (
-        f"{tmp_path / 'nowhere'}: a plugin's folder of zoo models is not there"
+        f'{tmp_path / "nowhere"}: plugin "lost" (Lost) gives a folder of zoo models that is not '
+        "there"
     )

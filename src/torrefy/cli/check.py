@@ -40,29 +40,17 @@ class Checked:
     definition: Definition | None = None
 
 
-def _explain(ctx: click.Context, _: click.Parameter, name: str | None) -> None:
-    """Print a rule's page and end."""
-    if name is None:
-        return
-    from torrefy.lint.run import choose_rules
-
-    for rule in choose_rules([name]):
-        click.echo(f"{rule.id} {rule.name}\n\n{rule.doc.strip()}\n")
-    ctx.exit()
-
-
 @click.command(
     epilog="\b\nExample:\n  torrefy check net.prototxt\n"
     "  torrefy check --phase train --json train_val.prototxt"
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, metavar="FILE...")
 @click.option("--select", "select", multiple=True, metavar="RULE",
               help="Look for these traps only: an id, its beginning (T1), or a name.")  # fmt: skip
 @click.option("--ignore", "ignore", multiple=True, metavar="RULE", help="Leave out these traps.")
 @click.option("--fix", is_flag=True, help="Mend in the file what can surely be mended.")
 @click.option("--strict", is_flag=True, help="Count warnings as problems.")
-@click.option("--explain", metavar="RULE", callback=_explain, is_eager=True, expose_value=False,
-              help="Print what a rule looks for and why.")  # fmt: skip
+@click.option("--explain", metavar="RULE", help="Print what a rule looks for and why.")
 @state_options
 @json_option
 @click.pass_context
@@ -75,6 +63,7 @@ def command(
     ignore: tuple[str, ...],
     fix: bool,
     strict: bool,
+    explain: str | None,
     as_json: bool,
     **state: Any,
 ) -> None:
@@ -85,6 +74,11 @@ def command(
     traps that Caffe falls into without a word; `# torrefy: ignore=T104` on a line silences one.
     Notes say what was upgraded. Exit code 1 if any file has problems.
     """
+    if explain is not None:
+        _explain(explain, as_json)
+        return
+    if not files:
+        raise click.UsageError("Missing argument 'FILE...'.")
     chosen = _split(select), _split(ignore)
     if any(chosen):  # a rule that is not there is told once, before any file
         from torrefy.lint.run import choose_rules
@@ -115,6 +109,18 @@ def command(
         _summarize(results, len(problems), len(warnings))
     if problems or (strict and warnings):
         ctx.exit(1)
+
+
+def _explain(name: str, as_json: bool) -> None:
+    """Print the page of a rule, or of several whose ids begin so."""
+    from torrefy.lint.run import choose_rules
+
+    rules = choose_rules([name])
+    if as_json:
+        pages = [{"rule": rule.id, "name": rule.name, "text": rule.doc} for rule in rules]
+        print_json({"ok": True, "rules": pages})
+        return
+    click.echo("\n\n".join(f"{rule.id} {rule.name}\n\n{rule.doc}" for rule in rules))
 
 
 def _split(names: tuple[str, ...]) -> list[str]:
@@ -155,7 +161,11 @@ def _mend(checked: Checked) -> None:
         return
     text, count = mended(definition, checked.warnings)
     if count:
-        write_file(definition.source.file, text.encode())
+        try:
+            write_file(definition.source.file, text.encode())
+        except TorrefyError as error:  # the other files are told of all the same
+            checked.problems += error.problems
+            return
         checked.notes = (*checked.notes, f"{_count(count, 'trap')} mended")
         checked.warnings = [w for w in checked.warnings if not w.finding.edit]
 

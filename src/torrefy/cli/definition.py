@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -107,9 +109,13 @@ def diagnose_definition(
     shapes: Mapping[str, tuple[int, ...]],
     allow_python: tuple[str, ...],
 ) -> tuple[Graph, Built]:
-    """Upgrade and build a definition as far as that goes."""
+    """Upgrade and build a definition as far as that goes.
+
+    What allowed Python classes print on the way goes to stderr: stdout is for results.
+    """
     definition = upgrade(definition)
     from torrefy.net.compile import diagnose  # torch; not needed to tell what is wrong with a text
 
     state = state_of(definition.message, phase, level, stages)
-    return diagnose(definition, state, shapes=shapes, allow_python=allow_python)
+    with redirect_stdout(sys.stderr):
+        return diagnose(definition, state, shapes=shapes, allow_python=allow_python)

@@ -56,9 +56,9 @@ def command(
                 write_file(output, text.encode())
                 click.echo(one_line(f"wrote {output}"), err=True)
             elif text.encode() != Path(file).read_bytes():
-                changed.append(file)
                 if not check:
                     write_file(file, text.encode())
+                changed.append(file)
         except TorrefyError as error:
             problems.extend(error.problems)
     if as_json:

@@ -24,13 +24,15 @@ def command(*, types: tuple[str, ...], as_json: bool) -> None:
     their defaults, and an example. Types of plugins are among them.
     """
     from torrefy.layers.describe import describe
-    from torrefy.net.compile import layer_types
+    from torrefy.layers.registry import layer_types
 
     known = layer_types()
     for name in types:
         if name not in known:
             raise TorrefyError(f'there is no layer type "{name}"', hint=did_you_mean(name, known))
-    pages = [describe(known[name]) for name in (types or sorted(known))]
+    names = types or sorted(known)
+    classes = [cls for name in names for cls in known.choose_all(name) or [known[name]]]
+    pages = [describe(cls) for cls in classes]
     if as_json:
         print_json({"ok": True, "layers": [asdict(page) for page in pages]})
     elif types:
@@ -60,10 +62,12 @@ def _print_page(page: Description) -> None:
     click.echo(f"{page.text}\n")
     if page.parameters:
         table = Table(box=None, pad_edge=False)
-        for column in (page.field, "takes", "default"):
+        documented = any(p.doc for p in page.parameters)
+        for column in (page.field, "takes", "default", *(["what it is"] if documented else [])):
             table.add_column(column, overflow="fold")
         for p in page.parameters:
-            table.add_row(p.name, p.kind + (" (repeated)" if p.repeated else ""), p.default)
+            kind = p.kind + (" (repeated)" if p.repeated else "")
+            table.add_row(p.name, kind, p.default, *([one_line(p.doc)] if documented else []))
         console().print(table)
         click.echo()
     click.echo(page.example)

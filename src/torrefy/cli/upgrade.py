@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,18 +26,23 @@ def command(*, file: str, output: str | None, as_json: bool) -> None:
     `input_dim`, old data transforms and `solver_type` are rewritten as Caffe's own tools do it.
     Comments are not kept; of a .caffemodel the layers' names, types and blobs are.
     """
+    result: dict[str, Any] = {"ok": True, "file": file, "output": output}
     if file.endswith(".caffemodel"):
         notes = _upgrade_weights(file, output)
+    elif output and output.endswith(".caffemodel"):
+        raise click.UsageError("FILE is no .caffemodel, so neither is what is written")
     else:
         definition = upgrade(read_definition(file))
         notes = definition.notes
         text = write_text(definition.message)
+        if not output:
+            result["text"] = text
         if output:
             write_file(output, text.encode())
         elif not as_json:
             click.echo(text, nl=False)
     if as_json:
-        print_json({"ok": True, "file": file, "output": output, "notes": list(notes)})
+        print_json({**result, "notes": list(notes)})
         return
     for note in notes:
         click.echo(note_line(file, note), err=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from torrefy.errors import DefinitionError, did_you_mean
+from torrefy.errors import DefinitionError, TorrefyError, did_you_mean
 
 PHASES = ("train", "test")
 
@@ -46,6 +46,8 @@ class State:
 
 def state_of(net: Any, phase: str, level: int = 0, stages: Iterable[str] = ()) -> State:
     """The state to build a net in: as Caffe, what is asked for over what the net says itself."""
+    if isinstance(stages, str):
+        raise TorrefyError(f'stages takes a list of names: ["{stages}"]')
     own = net.state
     merged = tuple(dict.fromkeys([*own.stage, *stages]))
     return State(phase.lower(), level or own.level, merged)

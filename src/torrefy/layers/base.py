@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from torrefy.errors import LayerError
 from torrefy.layers.fillers import unfit
+from torrefy.schema import schema
+from torrefy.schema.fields import FieldError, Fields, has_fields, values
 
 Shape = tuple[int, ...]
 
@@ -51,12 +54,17 @@ class Layer(nn.Module):
     """The prototxt type; `@layer` sets it."""
     param: ClassVar[str] = ""
     """The field of LayerParameter that holds this type's parameters: "convolution_param"."""
+    fields: ClassVar[type[Fields] | None] = None
+    """The class of fields that `param` is made of, where a plugin declares it apart (by the hook
+    `torrefy_schema_fields`): its values are the layer's attributes."""
     bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
     """Fewest and most bottoms; None is no limit."""
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     """Fewest and most tops; None is no limit."""
     example: ClassVar[str] = ""
     """What an example of use holds beside its ends: "pooling_param { kernel_size: 3 }"."""
+    example_bottoms: ClassVar[tuple[Shape, ...]] = ()
+    """The shapes of the example's bottoms, for tests; empty: 2x4x6x6 each."""
     no_onnx: ClassVar[str] = ""
     """Why the type can't be exported to ONNX ("its batch depends on the data"); empty if it can."""
     pairs: ClassVar[bool] = False
@@ -79,10 +87,33 @@ class Layer(nn.Module):
         self.spec = spec
         self.name: str = spec.name
         self.num_tops = num_tops
-        self.p: Any = getattr(spec, self.param) if self.param else None
+        self.p: Any = schema().part(spec, self.param) if self.param else None
         self.declared: list[Filled] = []
+        self._read_fields()
         self._check_one_each("loss_weight", "top", num_tops)
         self._check_one_each("propagate_down", "bottom", len(spec.bottom))
+
+    def _read_fields(self) -> None:
+        """Give the layer the values of its annotated fields as attributes."""
+        holder = self.fields or (type(self) if has_fields(type(self)) else None)
+        if holder is None:
+            return
+        given = schema().part(self.spec, self.param) if self.param else None
+        try:
+            for name, value in values(holder, given):
+                setattr(self, name, value)
+        except FieldError as problem:
+            hint = f"Give {self.param} {{ {problem.path}: … }}." if problem.hint else ""
+            raise self.error(str(problem), field=problem.path, hint=hint) from None
+
+    @classmethod
+    def claims(cls, spec: Any) -> bool:
+        """Whether a LayerParameter is this class's, where several plugins have its type.
+
+        A dialect tells its text by what only it has: a field that is set, the number of bottoms
+        or params. It says True only where it is sure.
+        """
+        return False
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the parameters against the bottoms' shapes and make the params, in Caffe's order.
@@ -255,9 +286,17 @@ def layer(type_name: str) -> Callable[[LayerType], LayerType]:
 
     def name_it(cls: LayerType) -> LayerType:
         cls.type_name = type_name
+        if has_fields(cls) and not cls.param:
+            cls.param = f"{snake_case(type_name)}_param"
         return cls
 
     return name_it
+
+
+def snake_case(name: str) -> str:
+    """A type's name as Caffe calls its parameters: PriorBox is prior_box, ReLU6 relu6."""
+    name = re.sub(r"[A-Z]*ReLU", lambda match: match[0].capitalize(), name)
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def shape_text(shape: Sequence[int]) -> str:

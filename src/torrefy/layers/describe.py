@@ -9,7 +9,9 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from torrefy.layers.base import Layer
-from torrefy.schema import new_message
+from torrefy.plugins import owner_of
+from torrefy.schema import new_message, schema
+from torrefy.schema.fields import Field, declared
 
 _KINDS = {
     FieldDescriptor.CPPTYPE_BOOL: "bool",
@@ -33,6 +35,8 @@ class Parameter:
     repeated: bool
     default: str
     """As a prototxt has it; empty where there is none."""
+    doc: str = ""
+    """What it is and the values that it takes, where the class says so."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def describe(cls: type[Layer]) -> Description:
         tops=_count(cls.tops),
         in_place=cls.in_place,
         field=cls.param,
-        parameters=_parameters(cls.param),
+        parameters=_parameters(cls),
         example=_example(cls),
         onnx=cls.no_onnx,
         origin=cls.__module__,
@@ -84,12 +88,24 @@ def _count(limits: tuple[int, int | None]) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _parameters(field: str) -> tuple[Parameter, ...]:
-    if not field:
+def _parameters(cls: type[Layer]) -> tuple[Parameter, ...]:
+    if not cls.param:
         return ()
-    layer = new_message("caffe.LayerParameter").DESCRIPTOR
-    message = layer.fields_by_name[field].message_type
-    return tuple(Parameter(f.name, _kind(f), f.is_repeated, _default(f)) for f in message.fields)
+    name = schema().own_name("caffe.LayerParameter", cls.param, owner_of("torrefy_layers", cls))
+    message = new_message("caffe.LayerParameter").DESCRIPTOR.fields_by_name[name].message_type
+    docs = {name: _doc(one) for name, one in declared(cls.fields or cls).items()}
+    fields = message.fields
+    if docs:  # in the order of the class, not of the numbers
+        fields = [message.fields_by_name[name] for name in docs if name in message.fields_by_name]
+    return tuple(
+        Parameter(f.name, _kind(f), f.is_repeated, _default(f), docs.get(f.name, ""))
+        for f in fields
+    )
+
+
+def _doc(one: Field) -> str:
+    needs = "; must be given" if one.required else ""
+    return f"{one.doc}{f', {one.limits}' if one.limits else ''}{needs}".removeprefix("; ")
 
 
 def _kind(field: Any) -> str:

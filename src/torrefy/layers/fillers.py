@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
 
 from torrefy.errors import did_you_mean
-from torrefy.plugins import by_name, plugin_manager
+from torrefy.plugins import Named, cached, named
 
 Fill = Callable[[Tensor, Any, Generator | None], None]
 """Fills a tensor in place by a FillerParameter, random ones from a generator (None: torch's)."""
@@ -137,10 +136,10 @@ def bilinear(tensor: Tensor, parameters: Any, generator: Generator | None) -> No
 BUILT_IN = (bilinear, constant, gaussian, msra, positive_unitball, uniform, xavier)
 
 
-@functools.cache
-def fillers() -> dict[str, Filler]:
+@cached
+def fillers() -> Named:
     """Every filler that there is, from all plugins, by name."""
-    return by_name(plugin_manager().hook.torrefy_fillers(), "name")
+    return named("torrefy_fillers", "name", "filler")
 
 
 def unfit(parameters: Any, shape: tuple[int, ...]) -> Unfit | None:
@@ -148,10 +147,10 @@ def unfit(parameters: Any, shape: tuple[int, ...]) -> Unfit | None:
     if isinstance(parameters, (int, float, Tensor)):
         return None
     name = parameters.type
-    known = fillers().get(name)
-    if known is None:
-        return f'there is no filler "{name}"', did_you_mean(name, fillers()), "type"
-    return known.check(parameters, shape)
+    known = fillers()
+    if name not in known:
+        return f'there is no filler "{name}"', did_you_mean(name, known), "type"
+    return cast(Filler, known[name]).check(parameters, shape)
 
 
 def fill(tensor: Tensor, parameters: Any, generator: Generator | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,7 +50,7 @@ class Rule:
     @property
     def doc(self) -> str:
         """What the rule's page says."""
-        return self.check.__doc__ or ""
+        return inspect.getdoc(self.check) or ""
 
 
 RULES: list[Rule] = []

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from torrefy.errors import PluginError, TorrefyError, did_you_mean
+from torrefy.errors import TorrefyError, did_you_mean
 from torrefy.graph import Graph
 from torrefy.layers.base import Shape
+from torrefy.layers.registry import layer_types
 from torrefy.lint.rule import NetSubject, Rule, SolverSubject, Trap
-from torrefy.net.compile import layer_types
-from torrefy.plugins import plugin_manager
+from torrefy.plugins import cached, named
 from torrefy.schema import Definition
 
-_COMMENT = re.compile(r"#\s*torrefy:\s*(ignore|ignore-file)\s*=\s*([\w, -]+)")
+_COMMENT = re.compile(r"#\s*torrefy:\s*(ignore|ignore-file)\s*=\s*([\w-]+(?:\s*,\s*[\w-]+)*)")
 _TOKEN = re.compile(r"[\w.+-]+|\"[^\"\n]*\"|'[^'\n]*'")
 
 
-@functools.cache
+@cached
 def lint_rules() -> dict[str, Rule]:
     """Every rule that there is, from all plugins, by its id.
 
     Raises:
-        PluginError: two rules have one id.
+        PluginError: two plugins have rules of one id.
     """
-    found: dict[str, Rule] = {}
-    for rule in (r for rules in plugin_manager().hook.torrefy_lint_rules() for r in rules):
-        other = found.setdefault(rule.id, rule)
-        if other is not rule:
-            raise PluginError(f'two lint rules have the id "{rule.id}": {other.name}, {rule.name}')
-    return dict(sorted(found.items()))
+    rules = named("torrefy_lint_rules", "id", "lint rule")
+    return {id_: rules[id_] for id_ in sorted(rules)}
 
 
 def choose_rules(select: Collection[str] = (), ignore: Collection[str] = ()) -> list[Rule]:
@@ -73,7 +68,9 @@ def lint_net(
         shapes: the values' shapes, as far as they are known.
         rules: which; None: all that are on by default.
     """
-    losses = frozenset(name for name, cls in layer_types().items() if getattr(cls, "loss", False))
+    types = layer_types()
+    used = {layer.type for layer in graph.definition.message.layer}
+    losses = frozenset(n for n in used if any(cls.loss for cls in types.choose_all(n)))
     subject = NetSubject(graph.definition, graph, shapes, losses)
     return _run(subject, graph.definition, rules, solver=False)
 
@@ -101,7 +98,8 @@ class Ignored:
     """What the comments of a text ask to ignore.
 
     `# torrefy: ignore=T104` counts for its own line, or for the next one where it stands alone;
-    `# torrefy: ignore-file=T104` for the whole file. Several ids have commas between.
+    `# torrefy: ignore-file=T104` for the whole file. Several ids have commas between; a
+    reason may follow.
     """
 
     def __init__(self, text: str) -> None:
@@ -110,7 +108,7 @@ class Ignored:
         self._file: set[str] = set()
         for number, line in enumerate(text.split("\n"), 1):
             for match in _COMMENT.finditer(line):
-                ids = {name.strip() for name in match[2].split(",") if name.strip()}
+                ids = {name.strip() for name in match[2].split(",")}
                 if match[1] == "ignore-file":
                     self._file |= ids
                 else:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 
-from torrefy.errors import DefinitionError, LayerError, Problem, did_you_mean
+from torrefy.errors import DefinitionError, LayerError, PluginError, Problem, did_you_mean
 from torrefy.graph import Graph, Node, State, examine
 from torrefy.layers.base import MOST_ELEMENTS, Layer, Shape, shape_text
+from torrefy.layers.registry import layer_types
 from torrefy.net.given import Given, leave_wanted, shape_wanted
-from torrefy.plugins import by_name, plugin_manager
 from torrefy.schema import Definition
-
-
-def layer_types() -> dict[str, type[Layer]]:
-    """Every layer type that there is, from all plugins."""
-    return by_name(plugin_manager().hook.torrefy_layers(), "type_name")
 
 
 @dataclass
@@ -62,8 +59,9 @@ def diagnose(
     """
     given = Given(shapes or {}, allow_python)
     types = layer_types()
-    feeding = {name for name, cls in types.items() if cls.feeds}
-    losses = {name for name, cls in types.items() if cls.loss}
+    used = [types.choose_all(layer.type) for layer in definition.message.layer]
+    feeding = {cls.type_name for classes in used for cls in classes if cls.feeds}
+    losses = {cls.type_name for classes in used for cls in classes if cls.loss}
     if given.shapes:
         definition = given.written_into(definition)
     graph, problems = examine(definition, state, feeding, losses)
@@ -78,11 +76,22 @@ def build(graph: Graph, given: Given) -> Built:
     A layer whose bottoms are unknown because of what is wrong or missing above it is passed over.
     """
     types = layer_types()
+    present = types.sole_owners(node.type for node in graph.nodes)
     built = Built()
     for node in graph.nodes:
-        cls = types.get(node.type)
-        if cls is None:
+        if node.type not in types:
             built.problems.append(_unknown_type(graph, node, types))
+            continue
+        try:
+            cls = types.choose(
+                node.type,
+                graph.definition.dialect,
+                told_by=partial(_claims, node.spec),
+                present=present,
+            )
+        except PluginError as error:
+            told = error.within(place=graph.place(node, "type"), layer=node.name)
+            built.problems.extend(told.problems)
             continue
         try:
             _build_node(graph, node, cls, built, given)
@@ -90,6 +99,10 @@ def build(graph: Graph, given: Given) -> Built:
             place = graph.place(node, *([error.field] if error.field else []))
             built.problems.extend(error.within(place=place, layer=node.name).problems)
     return built
+
+
+def _claims(spec: Any, cls: type[Layer]) -> bool:
+    return cls.claims(spec)
 
 
 def _unknown_type(graph: Graph, node: Node, types: Iterable[str]) -> Problem:

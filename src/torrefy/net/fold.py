@@ -74,8 +74,9 @@ class _Folding:
         message.name = self.graph.name
         for step in self.steps:
             message.layer.add().CopyFrom(step.spec)
-        source = self.graph.definition.source
-        definition = Definition(message, replace(source, file=f"{source.file} (folded)"))
+        given = self.graph.definition
+        source = replace(given.source, file=f"{given.source.file} (folded)")
+        definition = Definition(message, source, dialect=given.dialect)
         folded = compile_net(definition, replace(self.graph.state, phase="test"), fill=False)
         # An input that is overwritten in place keeps its blob's name.
         inputs = {b: v for b, v in self.graph.inputs.items() if v in folded.graph.inputs}

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from torrefy.errors import Place, PluginError, WeightsError, did_you_mean
-from torrefy.plugins import by_name, plugin_manager
+from torrefy.plugins import named
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,7 @@ def weight_formats() -> dict[str, WeightFormat]:
         PluginError: two formats claim one name or one suffix.
     """
     by_suffix: dict[str, WeightFormat] = {}
-    formats = by_name(plugin_manager().hook.torrefy_weight_formats(), "name")
-    for weight_format in formats.values():
+    for weight_format in named("torrefy_weight_formats", "name", "format of weights").all():
         for suffix in weight_format.suffixes:
             other = by_suffix.setdefault(suffix, weight_format)
             if other is not weight_format:

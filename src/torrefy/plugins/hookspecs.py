@@ -1,4 +1,10 @@
-"""Every hook that a plugin can implement, on one page."""
+"""Every hook that a plugin can implement, on one page.
+
+A plugin is a module with functions marked `@hookimpl`, named by an entry point of the group
+`torrefy`. At its top it says `TORREFY_API = 1`, the version of this page that it is written for.
+Hooks are called when what they give is first needed, once. Each returns a list; what is dear to
+import is returned as a `Lazy`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +16,8 @@ import pluggy
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torrefy.plugins.lazy import Lazy
+
 PROJECT = "torrefy"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -17,13 +25,45 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def torrefy_layers() -> Iterable[type[Any]]:  # type: ignore[empty-body]
+def torrefy_layers() -> Iterable[type[Any] | Lazy]:  # type: ignore[empty-body]
     """Layer types: `Layer` subclasses made with `@layer("Type")`. Since 0.1.
 
+    Fields that a class declares become its parameters in the definition language. A `Lazy`
+    keeps torch out of what only reads definitions; its parameters are declared by
+    `torrefy_schema_fields`.
+
     Example:
+        @layer("Snake")
+        class Snake(Layer):
+            "x + sin²(a x) / a (Ziyin et al. 2020, arXiv:2006.08195)."
+            a: float = field(1.0, doc="frequency", above=0)
+
+            def forward(self, x):
+                return x + torch.sin(self.a * x).square() / self.a
+
         @hookimpl
         def torrefy_layers():
-            return [Snake]
+            return [Snake, Lazy("Permute", "acme_layers.arrange:Permute")]
+    """
+
+
+@hookspec
+def torrefy_schema_fields() -> Iterable[type[Any]]:  # type: ignore[empty-body]
+    """Fields that are added to messages: `Fields` subclasses with `extends`. Since 0.1.
+
+    They are text and binary like Caffe's own. Where two plugins add a field of one name with
+    another meaning, the definition or the user says whose it is.
+
+    Example:
+        class PermuteParameter(Fields):
+            order: list[int] = field(doc="the bottom's axes in the top's order")
+
+        class LayerFields(Fields, extends="caffe.LayerParameter"):
+            permute_param: PermuteParameter = field()
+
+        @hookimpl
+        def torrefy_schema_fields():
+            return [LayerFields]
     """
 
 
@@ -32,6 +72,11 @@ def torrefy_fillers() -> Iterable[Any]:  # type: ignore[empty-body]
     """Fillers of params: functions made one by `@filler("name")`. Since 0.1.
 
     Example:
+        @filler("orthogonal")
+        def orthogonal(tensor, parameters, generator):
+            "Rows or columns at right angles (Saxe et al. 2014)."
+            torch.nn.init.orthogonal_(tensor, generator=generator)
+
         @hookimpl
         def torrefy_fillers():
             return [orthogonal]
@@ -67,5 +112,18 @@ def torrefy_lint_rules() -> Iterable[Any]:  # type: ignore[empty-body]
     Example:
         @hookimpl
         def torrefy_lint_rules():
-            return [Rule("SSD101", "prior-outside", prior_outside)]
+            return [Rule("ACME101", "prior-outside", prior_outside)]
+    """
+
+
+@hookspec
+def torrefy_commands() -> Iterable[Any]:  # type: ignore[empty-body]
+    """Commands of `torrefy`: click commands, or `Lazy` ones with a line of help. Since 0.1.
+
+    A command that has the name of a built-in one is refused.
+
+    Example:
+        @hookimpl
+        def torrefy_commands():
+            return [Lazy("anchors", "acme_layers.anchors:command", "Draw the anchors of a net.")]
     """

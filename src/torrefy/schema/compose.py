@@ -1,26 +1,67 @@
-"""The message classes: Caffe's and Torrefy's own, composed from a descriptor set at start-up."""
+"""The message classes: Caffe's and Torrefy's own, and the fields that plugins add to them.
+
+They are composed at start-up from a descriptor set; nothing is generated, and no protoc is run.
+"""
 
 from __future__ import annotations
 
-import functools
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from google.protobuf.message import Message
+
+from torrefy.errors import PluginError
+from torrefy.plugins import Plugin, cached, contributions
+from torrefy.schema.fields import NOTHING, Field, Fields, Filler, declared, has_fields, is_fields
 
 DESCRIPTORS = "schema.binpb"
 """protos/*.proto, compiled once (`make protos`); a test holds it in step with the texts."""
+LAYER = "caffe.LayerParameter"
+FIRST, LAST = 20_000_000, (1 << 29) - 1
+"""Plugins' field numbers. No fork of Caffe has numbers as high; protobuf has none higher."""
+
+_TYPES = {
+    bool: FieldDescriptorProto.TYPE_BOOL,
+    int: FieldDescriptorProto.TYPE_INT64,
+    float: FieldDescriptorProto.TYPE_FLOAT,
+    str: FieldDescriptorProto.TYPE_STRING,
+    bytes: FieldDescriptorProto.TYPE_BYTES,
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A field that a plugin adds to a message."""
+
+    plugin: Plugin
+    message: str
+    """The message's full name, "caffe.LayerParameter"."""
+    field: Field
 
 
 class Schema:
-    """A pool of message types in which plugins' fields can stand beside Caffe's own.
+    """A pool of message types in which plugins' fields stand beside Caffe's own.
 
     The pool is private: another package that registers its own `caffe.NetParameter` with
     protobuf's default pool (pycaffe does) is not in the way.
     """
 
-    def __init__(self, descriptors: descriptor_pb2.FileDescriptorSet) -> None:
+    def __init__(
+        self, descriptors: descriptor_pb2.FileDescriptorSet, claims: Iterable[Claim] = ()
+    ) -> None:
+        self.disputed: dict[tuple[str, str], dict[str, str]] = {}
+        """Fields that plugins mean differently: a message and a name to each plugin's own field."""
+        self.owners: dict[tuple[str, str], Plugin] = {}
+        """Plugins' fields: a message and a name to the plugin that adds it."""
+        self.renamed: dict[str, str] = {}
+        """Disputed fields' names in messages, and what texts call them."""
+        self._compose(descriptors, list(claims))
         self._pool = descriptor_pool.DescriptorPool()
         for file in descriptors.file:
             self._pool.Add(file)
@@ -33,12 +74,194 @@ class Schema:
             self._classes[name] = message_factory.GetMessageClass(descriptor)
         return self._classes[name]
 
+    def own_name(self, message: str, name: str, plugin: str) -> str:
+        """A field's name in the message: that of a disputed one is the plugin's own."""
+        return self.disputed.get((message, name), {}).get(plugin, name)
 
-@functools.cache
+    def part(self, message: Any, name: str) -> Any:
+        """A field of a message by its name in a text; of a disputed one what is given."""
+        variants = self.disputed.get((message.DESCRIPTOR.full_name, name))
+        if not variants:
+            return getattr(message, name)
+        given = [own for own in variants.values() if message.HasField(own)]
+        return getattr(message, given[0] if given else next(iter(variants.values())))
+
+    def _compose(self, descriptors: descriptor_pb2.FileDescriptorSet, claims: list[Claim]) -> None:
+        homes = {
+            f"{file.package}.{message.name}": (file, message)
+            for file in descriptors.file
+            for message in file.message_type
+        }
+        base = {
+            (full, field.name): field
+            for full, (_, message) in homes.items()
+            for field in message.field
+        }
+        together: dict[tuple[str, str], list[Claim]] = {}
+        for claim in claims:
+            key = (claim.message, claim.field.name)
+            problem = self._unfit(claim, homes, base)
+            if problem:
+                claim.plugin.fail(problem)
+            else:
+                together.setdefault(key, []).append(claim)
+        numbers: dict[tuple[str, int], Claim] = {}
+        for (full, name), claimed in together.items():
+            claimants = [claim for claim in claimed if not claim.plugin.error]
+            if not claimants:
+                continue
+            first, *rest = claimants
+            self.owners[full, name] = first.plugin
+            alike = all(first.field.same_as(other.field) for other in rest)
+            variants = [claimants] if alike else [[claim] for claim in claimants]
+            for variant in variants:
+                plugin = variant[0].plugin
+                own = name if alike else f"{name}__{_identifier(plugin.name)}"
+                if not alike:
+                    self.disputed.setdefault((full, name), {})[plugin.name] = own
+                    self.renamed[own] = name
+                number = number_of(own)
+                other = numbers.setdefault((full, number), variant[0])
+                if other is not variant[0]:
+                    plugin.fail(
+                        f'its field "{name}" of {full} has by chance the number of '
+                        f'"{other.field.name}" of plugin {other.plugin.title}; rename one'
+                    )
+                    continue
+                file, message = homes[full]
+                holder = _Holder(file.message_type, f"plugin_{_identifier(plugin.name)}", "caffe")
+                _add_field(message, [c.field for c in variant], own, holder)
+
+    @staticmethod
+    def _unfit(claim: Claim, homes: Mapping[str, Any], base: Mapping[tuple[str, str], Any]) -> str:
+        where = f'its field "{claim.field.name}" of {claim.message}'
+        if claim.message not in homes:
+            return f"{where}: there is no such message"
+        if (claim.message, claim.field.name) in base:
+            inner = base[claim.message, claim.field.name].type_name.lstrip(".")
+            advice = f'; add to that by extends="{inner}"' if inner else ""
+            return f"{where}: the message has a field of that name already{advice}"
+        return ""
+
+
+class _Holder:
+    """The message in which a plugin's messages are nested, so that their names are its own."""
+
+    def __init__(self, messages: Any, name: str, package: str) -> None:
+        self.messages = messages
+        self.name = name
+        self.package = package
+
+    def nest(self, fields: list[Field]) -> str:
+        """Add a message of what several classes of fields declare; its full name."""
+        kinds = [one.kind for one in fields]
+        name = kinds[0].__name__
+        full = f".{self.package}.{self.name}.{name}"
+        found = [m for m in self.messages if m.name == self.name]
+        holder = found[0] if found else self.messages.add(name=self.name)
+        if any(nested.name == name for nested in holder.nested_type):
+            return full
+        made = holder.nested_type.add(name=name)
+        merged: dict[str, list[Field]] = {}
+        for kind in kinds:
+            for inner, one in kind.declared().items():
+                merged.setdefault(inner, []).append(one)
+        for inner, ones in merged.items():
+            _add_field(made, ones, inner, self)
+        return full
+
+
+def _add_field(message: DescriptorProto, fields: list[Field], name: str, holder: _Holder) -> None:
+    one = fields[0]
+    made = message.field.add(name=name, number=number_of(name))
+    made.label = (
+        FieldDescriptorProto.LABEL_REPEATED if one.repeated else FieldDescriptorProto.LABEL_OPTIONAL
+    )
+    if one.kind is Filler:
+        made.type = FieldDescriptorProto.TYPE_MESSAGE
+        made.type_name = ".caffe.FillerParameter"
+    elif is_fields(one.kind):
+        made.type = FieldDescriptorProto.TYPE_MESSAGE
+        made.type_name = holder.nest(fields)
+    elif isinstance(one.kind, Mapping):
+        # An enum's values are names of what it stands in: each enum stands alone.
+        shell = message.nested_type.add(name=f"{name}_values")
+        values = shell.enum_type.add(name="Value")
+        for value, number in one.kind.items():
+            values.value.add(name=value, number=number)
+        made.type = FieldDescriptorProto.TYPE_ENUM
+        made.type_name = f"{shell.name}.Value"
+    else:
+        made.type = _TYPES[one.kind]
+    if one.default is not NOTHING and one.default is not None:
+        made.default_value = _default_text(one.default)
+
+
+def _default_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, bytes):
+        return "".join(f"\\{byte:03o}" for byte in value)
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W", "_", name)
+
+
+def number_of(name: str) -> int:
+    """The number of a plugin's field: a hash of its name, so that it is the same everywhere."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return FIRST + int.from_bytes(digest, "big") % (LAST - FIRST + 1)
+
+
+def _claims() -> list[Claim]:
+    """What plugins add: by `torrefy_schema_fields`, and as the fields of one-class layers."""
+    found = []
+    for given in contributions("torrefy_schema_fields", built_in=False):
+        kind = given.thing
+        if not (is_fields(kind) and kind.extends):
+            given.plugin.fail(
+                f"what it gives to torrefy_schema_fields must be a class of Fields with "
+                f'extends="…", found {kind!r}'
+            )
+            continue
+        found += _declared(given.plugin, kind, kind.extends)
+    for given in contributions("torrefy_layers", built_in=False):
+        cls = given.thing
+        if not isinstance(cls, type):
+            continue  # a Lazy, or a mistake that is told where layers are made
+        param = str(getattr(cls, "param", ""))
+        if has_fields(cls) and param:
+            try:
+                whole = Field(param, _parameters_of(cls))
+            except PluginError as error:
+                given.plugin.fail(str(error))
+                continue
+            found.append(Claim(given.plugin, LAYER, whole))
+    return found
+
+
+def _declared(plugin: Plugin, cls: type[Any], message: str) -> list[Claim]:
+    try:
+        return [Claim(plugin, message, one) for one in declared(cls).values()]
+    except PluginError as error:
+        plugin.fail(str(error))
+        return []
+
+
+def _parameters_of(cls: type[Any]) -> type[Any]:
+    """The fields of a layer class as a class of their own, called as Caffe calls parameters."""
+    made = type(f"{cls.__name__}Parameter", (Fields,), {"__module__": cls.__module__})
+    made.__torrefy_fields__ = declared(cls)  # type: ignore[attr-defined]
+    return made
+
+
+@cached
 def schema() -> Schema:
     """The schema of this process, composed on first use."""
     data = files("torrefy.schema").joinpath(DESCRIPTORS).read_bytes()
-    return Schema(descriptor_pb2.FileDescriptorSet.FromString(data))
+    return Schema(descriptor_pb2.FileDescriptorSet.FromString(data), _claims())
 
 
 def new_message(name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from torrefy.errors import DefinitionError, Place
+from torrefy.schema.compose import schema
 from torrefy.schema.source import Source
 from torrefy.schema.text import parse
 
@@ -71,7 +72,10 @@ def format_text(source: Source, message: str = "caffe.NetParameter") -> str:
 
 def write_text(message: Any) -> str:
     """A message as prototxt in Torrefy's layout, fields in the order of their numbers."""
-    return _layout(text_format.MessageToString(message, as_utf8=True))
+    text = text_format.MessageToString(message, as_utf8=True)
+    for own, name in schema().renamed.items():
+        text = re.sub(rf"(?m)^(\s*){re.escape(own)}(?=:| {{)", rf"\1{name}", text)
+    return _layout(text)
 
 
 def _layout(text: str) -> str:

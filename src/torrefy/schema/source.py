@@ -70,6 +70,8 @@ class Definition:
     root: Mark | None = None
     notes: tuple[str, ...] = ()
     """What a reader or an upgrade did that the user may want to know."""
+    dialect: str = ""
+    """The plugin whose words it is in, where plugins differ; empty: none was named."""
     shapeless: tuple[str, ...] = ()
     """Legacy inputs that an upgrade dropped, as Caffe does, since they have no shape."""
 

@@ -9,7 +9,8 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from torrefy.errors import DefinitionError, Problem, did_you_mean
-from torrefy.schema.compose import new_message
+from torrefy.plugins import chosen_dialect, disputed, manager
+from torrefy.schema.compose import new_message, schema
 from torrefy.schema.source import Definition, Mark, Source, decode, read_source
 
 DEEPEST = 64
@@ -48,6 +49,7 @@ _BOOLS = {
     "false": False, "False": False, "f": False, "0": False,
 }  # fmt: skip
 _CLOSES = {"{": "}", "<": ">"}
+_DIALECT = re.compile(r"(?m)#[ \t]*torrefy:[ \t]*dialect[ \t]*=[ \t]*([\w.-]+)")
 
 
 def read_text(path: Path | str, message: str = "caffe.NetParameter") -> Definition:
@@ -70,16 +72,42 @@ def parse_text(
 
 def parse(source: Source, message: str = "caffe.NetParameter") -> Definition:
     """Read a text that is in memory already."""
+    dialect = _dialect(source)
+    parser, definition = _parsed(source, message, dialect)
+    if parser.undecided and not dialect and len(parser.present) == 1:
+        # Names that only one dialect has tell which one the disputed names are of.
+        parser, definition = _parsed(source, message, next(iter(parser.present)))
+    if parser.problems:
+        raise DefinitionError(parser.problems)
+    return definition
+
+
+def _parsed(source: Source, message: str, dialect: str) -> tuple[_Parser, Definition]:
     target = new_message(message)
-    parser = _Parser(source)
+    parser = _Parser(source, dialect)
     root = Mark(0)
     try:
         parser.fields(target, root, "", 0)
     except _Stop:
         pass
-    if parser.problems:
-        raise DefinitionError(parser.problems)
-    return Definition(target, source, root)
+    return parser, Definition(target, source, root, dialect=dialect)
+
+
+def _dialect(source: Source) -> str:
+    """The dialect that a comment in the text names, else the one chosen for the process.
+
+    Raises:
+        DefinitionError: there is no plugin of that name.
+    """
+    match = _DIALECT.search(source.text)
+    if match is None:
+        return chosen_dialect()
+    names = [plugin.name for plugin in manager().used() if not plugin.built_in]
+    if match[1] not in names:
+        hint = did_you_mean(match[1], names) or "Is its plugin installed?"
+        place = source.place(match.start(1))
+        raise DefinitionError(Problem(f'there is no dialect "{match[1]}"', place, hint=hint))
+    return match[1]
 
 
 class _Stop(Exception):  # noqa: N818
@@ -89,8 +117,14 @@ class _Stop(Exception):  # noqa: N818
 class _Parser:
     """A recursive descent over the tokens, directed by the descriptors."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, dialect: str) -> None:
         self.source = source
+        self.dialect = dialect
+        self.schema = schema()
+        self.present: set[str] = set()
+        """Plugins that alone have a name that is used."""
+        self.undecided = False
+        """Whether a name is used that several plugins mean differently."""
         self.text = source.text
         self.problems: list[Problem] = []
         self.layer = ""
@@ -159,9 +193,13 @@ class _Parser:
 
     def field(self, target: Any, descriptor: Descriptor, mark: Mark, depth: int) -> None:
         name, offset = self.token, self.start
-        field = descriptor.fields_by_name.get(name)
+        field = descriptor.fields_by_name.get(name) or self.variant(descriptor, name)
         self.next()
         if field is None:
+            if (descriptor.full_name, name) in self.schema.disputed:
+                self.undecided = True
+                self.skip(depth)
+                return
             if self.kind == _SIGN and self.token in ":{<[":
                 hint = did_you_mean(name, [f.name for f in descriptor.fields])
                 if not hint and depth == 1 and self.type:
@@ -173,6 +211,9 @@ class _Parser:
         colon = self.kind == _SIGN and self.token == ":"
         if colon:
             self.next()
+        owner = self.schema.owners.get((descriptor.full_name, name))
+        if owner is not None and (descriptor.full_name, name) not in self.schema.disputed:
+            self.present.add(owner.name)
         inner = field.message_type
         if inner is None and not colon:
             raise self.stop(f'":" after "{name}"')
@@ -197,6 +238,18 @@ class _Parser:
             self.next()
         else:
             self.one(target, field, marks, offset, depth)
+
+    def variant(self, descriptor: Descriptor, name: str) -> FieldDescriptor | None:
+        """A field that several plugins have: the dialect's; None where there is none to choose."""
+        variants = self.schema.disputed.get((descriptor.full_name, name))
+        if not variants:
+            return None
+        if self.dialect in variants:
+            return descriptor.fields_by_name[variants[self.dialect]]
+        plugins = [plugin for plugin in manager().plugins if plugin.name in variants]
+        problem = disputed(f'field "{name}" of {descriptor.name}', plugins).problems[0]
+        self.problem(problem.message, hint=problem.hint)
+        return None
 
     def one(
         self, target: Any, field: FieldDescriptor, marks: list[Mark], offset: int, depth: int

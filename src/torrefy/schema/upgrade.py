@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torrefy.errors import DefinitionError, Problem
@@ -68,9 +69,13 @@ def upgrade(definition: Definition) -> Definition:
             param.decay_mult = 0
     new_root = Mark(root.offset)
     new_root.fields = {**root.fields, "layer": marks}
-    if definition.root is None:
-        return Definition(message, definition.source, None, tuple(notes), shapeless)
-    return Definition(message, definition.source, new_root, tuple(notes), shapeless)
+    return replace(
+        definition,
+        message=message,
+        root=None if definition.root is None else new_root,
+        notes=tuple(notes),
+        shapeless=shapeless,
+    )
 
 
 def _stale_batch_norms(message: Any) -> list[Any]:

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torrefy.errors import TorrefyError, did_you_mean
-from torrefy.plugins import by_name, plugin_manager
-from torrefy.schema import new_message, write_text
+from torrefy.plugins import Named, cached, named, owner_of
+from torrefy.schema import new_message, schema, write_text
 
 
-@functools.cache
-def _classes() -> dict[str, Any]:
+@cached
+def _classes() -> Named:
     """The layer classes by type."""
-    return by_name(plugin_manager().hook.torrefy_layers(), "type_name")
+    return named("torrefy_layers", "type_name", "layer type")
 
 
 class Top:
@@ -61,7 +61,7 @@ class Call:
 
     def _owner(self, key: str) -> Any:
         """The message that has an option: the layer's own, or its type's parameters."""
-        field = _classes()[self.kind].param
+        field = _field_of(_classes()[self.kind])
         mine = self.layer.DESCRIPTOR.fields_by_name
         own = mine[field].message_type.fields_by_name if field else {}
         if key in own:
@@ -154,7 +154,14 @@ class LayerFunctions:
         return sorted(_classes())
 
 
-@functools.cache
+def _field_of(cls: Any) -> str:
+    """The field of LayerParameter that holds a type's parameters; empty: it has none."""
+    if not cls.param:
+        return ""
+    return schema().own_name("caffe.LayerParameter", cls.param, owner_of("torrefy_layers", cls))
+
+
+@cached
 def _function(kind: str) -> Any:
     """`L.Convolution`, with a signature and a docstring of its own."""
 
@@ -166,7 +173,7 @@ def _function(kind: str) -> Any:
 
     cls = _classes()[kind]
     layer = new_message("caffe.LayerParameter").DESCRIPTOR
-    own = layer.fields_by_name[cls.param].message_type.fields if cls.param else []
+    own = layer.fields_by_name[_field_of(cls)].message_type.fields if cls.param else []
     keyword, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
     parameters = [inspect.Parameter("bottoms", inspect.Parameter.VAR_POSITIONAL)]
     parameters += [inspect.Parameter(f.name, keyword, default=_default(f, empty)) for f in own]
@@ -200,7 +207,7 @@ class Enums:
         return sorted(enums())
 
 
-@functools.cache
+@cached
 def enums() -> dict[str, dict[str, int]]:
     """Every enum that a layer can hold: the message's name, the values by their names."""
     layer = new_message("caffe.LayerParameter").DESCRIPTOR

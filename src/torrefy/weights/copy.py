@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torrefy.errors import Place, Problem, WeightsError, did_you_mean
+from torrefy.errors import Place, Problem, TorrefyError, WeightsError, did_you_mean
 from torrefy.layers.base import Layer, shape_text
 from torrefy.net.net import Net
 from torrefy.net.program import module_names
@@ -80,6 +80,8 @@ def copy_weights(net: Net, stored: StoredNet, fresh: Collection[str] = ()) -> Co
 
 def match_weights(net: Net, stored: StoredNet, fresh: Collection[str] = ()) -> Match:
     """Find what `copy_weights` copies; it raises the same errors."""
+    if isinstance(fresh, str):
+        raise TorrefyError(f'fresh takes a list of names: ["{fresh}"]')
     place = Place(stored.source) if stored.source else None
     problems: list[Problem] = []
     pairs: list[tuple[Tensor, NDArray[Any]]] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from google.protobuf.message import Message
 
+from torrefy.errors import TorrefyError
 from torrefy.graph import state_of
 from torrefy.net.net import Net, compile_net
 from torrefy.net.stored import read_weights
@@ -57,8 +58,13 @@ def load_net(
     """
     if isinstance(definition, Message):
         definition = parse_text(write_text(definition), file="NetParameter")
-    elif not isinstance(definition, Definition):
+    elif isinstance(definition, (str, Path)):
         definition = read_text(definition)
+    elif not isinstance(definition, Definition):
+        raise TorrefyError(
+            f"a definition is a path or a NetParameter, found {type(definition).__name__}",
+            hint="Give its to_proto()." if hasattr(definition, "to_proto") else "",
+        )
     definition = upgrade(definition)
     state = state_of(definition.message, phase, level, stages)
     net = compile_net(

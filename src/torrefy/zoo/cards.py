@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torrefy.errors import Place, Problem, TorrefyError, ZooError, did_you_mean
-from torrefy.plugins import plugin_manager
+from torrefy.plugins import contributions
 from torrefy.schema import Definition, read_text
 
 FILE = "card.prototxt"
@@ -79,11 +79,14 @@ def _folders() -> dict[str, list[Path]]:
 
 
 def _model_folders() -> Iterator[Path]:
-    for paths in plugin_manager().hook.torrefy_zoo_paths():
-        for path in map(Path, paths):
-            if not path.is_dir():
-                raise ZooError("a plugin's folder of zoo models is not there", place=_place(path))
-            yield from sorted(card.parent for card in path.glob(f"*/{FILE}"))
+    for given in contributions("torrefy_zoo_paths"):
+        path = Path(given.thing)
+        if not path.is_dir():
+            raise ZooError(
+                f"plugin {given.plugin.title} gives a folder of zoo models that is not there",
+                place=_place(path),
+            )
+        yield from sorted(card.parent for card in path.glob(f"*/{FILE}"))
 
 
 def _read(name: str, folders: list[Path]) -> Card:

@@ -1,0 +1,271 @@
+"""Parameters as annotated fields of a class: what plugins add to the definition language.
+
+    class SnakeParameter(Fields):
+        a: float = field(1.0, doc="frequency", above=0)
+
+`schema.compose` makes protobuf messages of such classes, so that they are text like any other's;
+`Fields.read` makes plain Python values of a message.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import math
+import sys
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin
+
+from torrefy.errors import PluginError
+
+Filler = typing.NewType("Filler", object)
+"""The kind of a field that holds a FillerParameter; its value is the protobuf message."""
+
+
+class _Nothing:
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+NOTHING = _Nothing()
+"""There is no default."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a message: its name, kind, default and limits."""
+
+    name: str = ""
+    kind: Any = None
+    """bool, int, float, str, bytes, `Filler`, a subclass of `Fields`, or an enum's values by their
+    names."""
+    repeated: bool = False
+    optional: bool = False
+    default: Any = NOTHING
+    doc: str = ""
+    above: float = -math.inf
+    below: float = math.inf
+    at_least: float = -math.inf
+    at_most: float = math.inf
+
+    @property
+    def required(self) -> bool:
+        """Whether a definition must give it."""
+        message = self.kind is Filler or (isinstance(self.kind, type) and is_fields(self.kind))
+        return self.default is NOTHING and not (self.repeated or self.optional or message)
+
+    @property
+    def limits(self) -> str:
+        """The values that it takes, in words: "above 0"; empty: any."""
+        words = [
+            f"{word} {limit:g}"
+            for word, limit in (
+                ("above", self.above), ("at least", self.at_least),
+                ("below", self.below), ("at most", self.at_most),
+            )
+            if not math.isinf(limit)
+        ]  # fmt: skip
+        return " and ".join(words)
+
+    def takes(self, value: Any) -> bool:
+        """Whether a number is within the limits (NaN is not, where there are any)."""
+        if not isinstance(value, (int, float)) or not self.limits:
+            return True
+        return self.above < value < self.below and self.at_least <= value <= self.at_most
+
+    def same_as(self, other: Field) -> bool:
+        """Whether a text means the same by both: their kinds and defaults agree."""
+        if (self.repeated, self.default, self.required) != (
+            other.repeated, other.default, other.required,
+        ):  # fmt: skip
+            return False
+        if is_fields(self.kind) and is_fields(other.kind):
+            mine, theirs = self.kind.declared(), other.kind.declared()
+            return all(mine[n].same_as(theirs[n]) for n in mine.keys() & theirs.keys())
+        return bool(self.kind == other.kind)
+
+
+def field(
+    default: Any = NOTHING,
+    *,
+    doc: str = "",
+    above: float = -math.inf,
+    below: float = math.inf,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+) -> Any:
+    """Declare a field; its annotation says what it holds.
+
+    `bool`, `int`, `float`, `str`, `bytes`; `Literal["MAX", "AVE"]` or an `enum.IntEnum`; `Filler`;
+    another `Fields` class; `list[…]` of these, or `… | None`. Without a default the definition
+    must give the field, unless it is a list, a message, or may be None.
+
+    Args:
+        default: what it is where the definition doesn't say; an enum's by its name.
+        doc: one line for `torrefy layers`: what it is, and in which unit.
+        above: numbers must be greater than this.
+        below: and less than this.
+        at_least: or this and greater.
+        at_most: or this and less.
+    """
+    return Field(
+        default=default, doc=doc, above=above, below=below, at_least=at_least, at_most=at_most
+    )
+
+
+class FieldError(ValueError):
+    """A value that a field doesn't take; `path` is its place in the message."""
+
+    def __init__(self, path: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+        self.hint = hint
+
+
+class Fields:
+    """A message by its fields; a subclass declares them by annotation.
+
+    `class Extra(Fields, extends="caffe.PoolingParameter")` adds its fields to an existing message.
+    """
+
+    extends: ClassVar[str] = ""
+    """The full name of the message that it adds to; empty: it is a message of its own."""
+
+    def __init_subclass__(cls, extends: str = "", **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.extends = extends
+
+    @classmethod
+    def declared(cls) -> dict[str, Field]:
+        """Its fields by their names, in the order of the class."""
+        return declared(cls)
+
+    @classmethod
+    def read(cls, message: Any, path: str = "") -> Any:
+        """An object with the fields' values as attributes: a message's, or the defaults.
+
+        Args:
+            message: a protobuf message that has these fields.
+            path: where it stands, for errors: "distort_param.".
+
+        Raises:
+            FieldError: a field is missing or out of its limits.
+        """
+        made = cls()
+        for name, value in values(cls, message, path):
+            setattr(made, name, value)
+        return made
+
+
+def is_fields(kind: Any) -> bool:
+    """Whether it is a class of fields."""
+    return isinstance(kind, type) and issubclass(kind, Fields)
+
+
+def declared(cls: type[Any]) -> dict[str, Field]:
+    """The fields that a class and its parents declare, by their names.
+
+    Raises:
+        PluginError: an annotation is no kind of field, or a default doesn't fit.
+    """
+    if "__torrefy_fields__" not in vars(cls):
+        found: dict[str, Field] = {}
+        for parent in reversed(cls.__mro__):
+            for name, value in vars(parent).items():
+                if isinstance(value, Field):
+                    found[name] = _resolved(parent, name, value)
+        cls.__torrefy_fields__ = found
+    own: dict[str, Field] = vars(cls)["__torrefy_fields__"]
+    return own
+
+
+def has_fields(cls: type[Any]) -> bool:
+    """Whether a class or a parent of it declares fields."""
+    return any(isinstance(v, Field) for parent in cls.__mro__ for v in vars(parent).values())
+
+
+def _resolved(cls: type[Any], name: str, given: Field) -> Field:
+    where = f"{cls.__module__}.{cls.__qualname__}.{name}"
+    note = inspect.get_annotations(cls).get(name)
+    if isinstance(note, str):
+        scope = vars(sys.modules.get(cls.__module__, types))
+        try:
+            note = eval(note, {**scope, cls.__name__: cls})  # noqa: S307  the plugin's own code
+        except Exception as error:
+            raise PluginError(f"{where}: its annotation can't be read: {error}") from error
+    kind, repeated, optional = note, False, False
+    if get_origin(kind) is list:
+        (kind,), repeated = get_args(kind), True
+    elif get_origin(kind) in (Union, types.UnionType):
+        kinds = [k for k in get_args(kind) if k is not type(None)]
+        kind, optional = (kinds[0] if len(kinds) == 1 else None), len(kinds) < len(get_args(kind))
+    if get_origin(kind) is Literal:
+        kind = {str(value): i for i, value in enumerate(get_args(kind))}
+    elif isinstance(kind, type) and issubclass(kind, enum.IntEnum):
+        kind = {member.name: int(member) for member in kind}
+    elif kind not in (bool, int, float, str, bytes, Filler) and not is_fields(kind):
+        raise PluginError(
+            f"{where}: a field is annotated as bool, int, float, str, bytes, Literal[…], an "
+            "IntEnum, Filler, a class of Fields, a list of these, or one of them | None"
+        )
+    found = replace(given, name=name, kind=kind, repeated=repeated, optional=optional)
+    return replace(found, default=_default(found, where))
+
+
+def _default(one: Field, where: str) -> Any:
+    default = one.default
+    if isinstance(default, enum.IntEnum):
+        default = default.name
+    if default is NOTHING or (one.optional and default is None):
+        return NOTHING if not one.optional else None
+    if one.repeated or one.kind is Filler or is_fields(one.kind):
+        raise PluginError(f"{where}: a list or a message has no default")
+    if isinstance(one.kind, Mapping):
+        fits = default in one.kind
+    else:
+        fits = isinstance(default, one.kind) or (one.kind is float and isinstance(default, int))
+    if not fits or not one.takes(default):
+        raise PluginError(f"{where}: it doesn't take its own default {default!r}")
+    return float(default) if one.kind is float else default
+
+
+def values(cls: type[Any], message: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields of a class with a message's values: names and plain Python values.
+
+    Lists are tuples, enums their names, nested messages objects of their classes; what is
+    optional and absent is None. Without a message (None) all is as if nothing were given.
+
+    Raises:
+        FieldError: a field is missing or out of its limits.
+    """
+    for name, one in declared(cls).items():
+        place = f"{path}{name}"
+        if one.repeated:
+            given = [] if message is None else getattr(message, name)
+            yield (
+                name,
+                tuple(_value(one, v, f"{place}.{i}", message) for i, v in enumerate(given)),
+            )
+        elif message is not None and message.HasField(name):
+            yield name, _value(one, getattr(message, name), place, message)
+        elif one.required:
+            raise FieldError(place, f"{name} is missing", f"Give {name}: …")
+        elif one.kind is Filler:
+            yield name, None if one.optional or message is None else getattr(message, name)
+        elif is_fields(one.kind):
+            yield name, None if one.optional else one.kind.read(None, f"{place}.")
+        else:
+            yield name, one.default
+
+
+def _value(one: Field, value: Any, place: str, message: Any) -> Any:
+    if isinstance(one.kind, Mapping):
+        return next(name for name, number in one.kind.items() if number == value)
+    if is_fields(one.kind):
+        return one.kind.read(value, f"{place}.")
+    if not one.takes(value):
+        raise FieldError(place, f"{one.name} must be {one.limits}, found {value:g}")
+    return value
