@@ -14,11 +14,13 @@ help:
 	@echo "make docs    write the pages and stubs that are made from the code"
 	@echo "make protos  compile protos/*.proto into the package after a change"
 
-$(STAMP): pyproject.toml constraints.txt
+PLUGINS := $(wildcard plugins/*)
+
+$(STAMP): pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet -c constraints.txt "torch==2.13.0"
-	$(BIN)/python -m pip install --quiet -c constraints.txt --editable . --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable . $(PLUGINS:%=--editable %) --group dev
 	@touch $@
 
 demo: $(STAMP)

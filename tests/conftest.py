@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from torrefy.plugins import reset
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -15,6 +18,16 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no ../shared here")
     return SHARED
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Torrefy without the plugins that happen to be installed."""
+    monkeypatch.setenv("TORREFY_DISABLE_PLUGINS", "all")
+    reset()
+    yield
+    monkeypatch.undo()
+    reset()
 
 
 LENET = """name: "LeNet"

@@ -109,7 +109,7 @@ def test_what_only_reads_definitions_does_not_import_the_layers(folder: Path) ->
     code, out, err = run(folder, "check", "--plugin", "snake.py", "net.prototxt")
     assert (code, err) == (1, "")
     assert out == (
-        'net.prototxt:2:25: layer "s": plugin "snake" (snake.py): "Snake" can\'t be loaded from '
+        'net.prototxt:9:9: layer "s": plugin "snake" (snake.py): "Snake" can\'t be loaded from '
         "snake_layers:Snake: ModuleNotFoundError: No module named 'snake_layers'\n1 problem\n"
     )
 

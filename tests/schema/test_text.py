@@ -178,6 +178,7 @@ def test_random_bytes_give_nothing_but_a_torrefy_error(content: bytes) -> None:
         pass
 
 
+@pytest.mark.usefixtures("bare")
 def test_public_definitions_are_read_exactly_where_caffe_reads_them(shared: Path) -> None:
     corpus = shared / "corpus"
     wrong = []

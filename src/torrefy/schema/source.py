@@ -78,7 +78,7 @@ class Definition:
     def place(self, *path: str | int) -> Place:
         """Where a part stands: `place("layer", 3, "bottom", 1)`; the nearest part that is known.
 
-        A text in the path may be dotted ("convolution_param.kernel_size").
+        A text in the path may be dotted ("convolution_param.kernel_size.1").
         """
         if self.root is None:
             return Place(self.source.file)
@@ -89,7 +89,8 @@ class Definition:
         mark = self.root or Mark(0)
         names: list[str | int] = []
         for step in path:
-            names.extend(step.split(".") if isinstance(step, str) else [step])
+            parts = step.split(".") if isinstance(step, str) else [step]
+            names.extend(int(part) if str(part).isdecimal() else part for part in parts)
         inside: list[Mark] | None = None
         for step in names:
             if isinstance(step, int):
