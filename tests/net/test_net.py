@@ -214,3 +214,19 @@ def test_a_net_on_the_gpu_computes_the_same(lenet: Path) -> None:
     torch.testing.assert_close(ours.cpu(), cpu(data=x)["prob"], atol=1e-4, rtol=1e-3)
     last = gpu.to(memory_format=torch.channels_last)
     assert torch.compile(last)(data=x.cuda())["prob"].shape == (2, 10)
+
+
+def test_a_solver_is_no_net_and_a_folder_no_weights(tmp_path: Path) -> None:
+    solver = tmp_path / "solver.prototxt"
+    solver.write_text('net: "train_val.prototxt" base_lr: 0.01')
+    with pytest.raises(DefinitionError) as error:
+        torrefy.load_net(solver)
+    assert str(error.value) == (
+        f"{solver}: this is a solver's definition, not a net's. Load its net, "
+        '"train_val.prototxt".'
+    )
+    net = tmp_path / "net.prototxt"
+    net.write_text(LENET)
+    with pytest.raises(TorrefyError) as wrong:
+        torrefy.load_net(net, tmp_path)
+    assert str(wrong.value) == f"{tmp_path}: a directory"

@@ -106,6 +106,8 @@ def _format_of(path: Path) -> WeightFormat:
     formats = weight_formats()
     name = path.name.lower()
     fitting = [suffix for suffix in formats if name.endswith(suffix)]
+    if not fitting and path.is_dir():
+        raise WeightsError("a directory", place=Place(str(path)))
     if not fitting:
         raise WeightsError(
             f'no format of weights has the suffix "{path.suffix}"; known are '

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from google.protobuf.message import Message
 
-from torrefy.errors import TorrefyError
+from torrefy.errors import DefinitionError, Place, TorrefyError
 from torrefy.graph import state_of
 from torrefy.net.net import Net, compile_net
 from torrefy.net.stored import read_weights
@@ -59,7 +59,7 @@ def load_net(
     if isinstance(definition, Message):
         definition = parse_text(write_text(definition), file="NetParameter")
     elif isinstance(definition, (str, Path)):
-        definition = read_text(definition)
+        definition = _read(definition)
     elif not isinstance(definition, Definition):
         raise TorrefyError(
             f"a definition is a path or a NetParameter, found {type(definition).__name__}",
@@ -81,3 +81,21 @@ def load_net(
         net.fill(match.report.fresh, seed)  # first: what a fresh layer shares is not its to fill
         match.copy()
     return net
+
+
+def _read(path: str | Path) -> Definition:
+    try:
+        return read_text(path)
+    except DefinitionError:
+        try:
+            solver = read_text(path, "caffe.SolverParameter").message
+        except DefinitionError:
+            solver = None
+        if solver is None:
+            raise
+        net = solver.net or solver.train_net
+        raise DefinitionError(
+            "this is a solver's definition, not a net's",
+            place=Place(str(path)),
+            hint=f'Load its net, "{net}".' if net else "",
+        ) from None
