@@ -65,8 +65,9 @@ class Layer(nn.Module):
     """What an example of use holds beside its ends: "pooling_param { kernel_size: 3 }"."""
     example_bottoms: ClassVar[tuple[Shape, ...]] = ()
     """The shapes of the example's bottoms, for tests; empty: 2x4x6x6 each."""
-    no_onnx: ClassVar[str] = ""
-    """Why the type can't be exported to ONNX ("its batch depends on the data"); empty if it can."""
+    no_onnx: str = ""
+    """Why the type can't be exported to ONNX ("its batch depends on the data"); empty if it can.
+    A layer may say so of itself alone, where its parameters decide."""
     pairs: ClassVar[bool] = False
     """Whether every bottom makes one top (Convolution with several bottoms)."""
     in_place: ClassVar[bool] = True
