@@ -42,6 +42,7 @@ bench: $(STAMP)
 	done; exit $$code
 
 docs: $(STAMP)
+	$(BIN)/python docs/make_hooks.py
 	$(BIN)/python docs/make_lint.py
 	$(BIN)/python docs/make_stubs.py
 

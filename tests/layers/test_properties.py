@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,59 +15,47 @@ from hypothesis import strategies as st
 from torrefy.errors import TorrefyError
 from torrefy.graph import State
 from torrefy.layers.base import Shape
-from torrefy.layers.describe import describe
-from torrefy.net.compile import layer_types
-from torrefy.net.net import Net, compile_net
+from torrefy.layers.registry import layer_types
+from torrefy.net.net import compile_net
 from torrefy.schema import new_message, parse_text, write_text
+from torrefy.testing import (
+    Use,
+    check_docs,
+    check_example,
+    check_gradients,
+    check_shapes,
+    check_text,
+    check_weights,
+)
 
 Draw = Callable[..., Any]
+Drawn = Callable[[str], Use]
+"""A use of a type that is still to be named."""
 
 
-@dataclass
-class Use:
-    """A layer in use: its bottoms, its parameters as text, and what its bottoms may hold."""
-
-    bottoms: list[Shape]
-    params: str = ""
-    tops: int = 1
-    below: dict[int, int] = field(default_factory=dict)
-    """Bottoms that hold whole numbers, and what they are below."""
-    positive: bool = False
-    """Whether the bottoms hold numbers above 0 only."""
-    smooth: bool = True
-    """Whether the gradient can be found by finite differences."""
-
-    def text(self, kind: str) -> str:
-        lines = [
-            f'layer {{ name: "in{i}" type: "Input" top: "in{i}" input_param {{ shape {{ '
-            + " ".join(f"dim: {d}" for d in shape) + " } } }"
-            for i, shape in enumerate(self.bottoms)
-        ]  # fmt: skip
-        ends = [f'bottom: "in{i}"' for i in range(len(self.bottoms))]
-        ends += [f'top: "out{i}"' for i in range(self.tops)]
-        lines.append(f'layer {{ name: "op" type: "{kind}" {" ".join(ends)} {self.params} }}')
-        return "\n".join(lines)
+def use(bottoms: list[Shape], params: str = "", **more: Any) -> Drawn:
+    return partial(Use, bottoms=bottoms, params=params, **more)
 
 
 def shape(draw: Draw, axes: int, most: int = 5) -> Shape:
     return tuple(draw(st.integers(1, most)) for _ in range(axes))
 
 
-def plain(draw: Draw, params: str = "", **more: Any) -> Use:
-    return Use([shape(draw, draw(st.integers(1, 4)))], params, **more)
+def plain(draw: Draw, params: str = "", **more: Any) -> Drawn:
+    return use([shape(draw, draw(st.integers(1, 4)))], params, **more)
 
 
 def number(draw: Draw, low: float = -2, high: float = 2) -> str:
     return f"{draw(st.floats(low, high)):.3f}"
 
 
-def convolution(draw: Draw) -> Use:
+def convolution(draw: Draw) -> Drawn:
     group = draw(st.sampled_from([1, 2]))
     kernel, stride, pad = (draw(st.integers(*r)) for r in ((1, 3), (1, 3), (0, 1)))
     dilation = draw(st.integers(1, 2))
     bottoms = [(draw(st.integers(1, 2)), 2 * group, *(draw(st.integers(5, 7)) for _ in range(2)))]
     bottoms *= draw(st.integers(1, 2))
-    return Use(
+    return use(
         bottoms,
         f"convolution_param {{ num_output: {2 * group} group: {group} kernel_size: {kernel} "
         f"stride: {stride} pad: {pad} dilation: {dilation} "
@@ -77,12 +65,12 @@ def convolution(draw: Draw) -> Use:
     )
 
 
-def pooling(draw: Draw) -> Use:
+def pooling(draw: Draw) -> Drawn:
     kernel = draw(st.integers(1, 4))
     pad, stride = draw(st.integers(0, kernel - 1)), draw(st.integers(1, kernel))
     pool = draw(st.sampled_from(["MAX", "AVE"]))
     mode = draw(st.sampled_from(["CEIL", "FLOOR"]))
-    return Use(
+    return use(
         [(*shape(draw, 2, 3), *(draw(st.integers(4, 8)) for _ in range(2)))],
         f"pooling_param {{ pool: {pool} kernel_size: {kernel} stride: {stride} pad: {pad} "
         f"round_mode: {mode} }}",
@@ -91,11 +79,11 @@ def pooling(draw: Draw) -> Use:
     )
 
 
-def inner_product(draw: Draw) -> Use:
+def inner_product(draw: Draw) -> Drawn:
     bottom = shape(draw, draw(st.integers(2, 4)))
     axis = draw(st.integers(1, len(bottom) - 1))
     transpose = draw(st.sampled_from(["true", "false"]))
-    return Use(
+    return use(
         [bottom],
         f"inner_product_param {{ num_output: 3 axis: {axis} transpose: {transpose} "
         'weight_filler { type: "gaussian" } }',
@@ -106,167 +94,171 @@ def same(draw: Draw, low: int = 2) -> list[Shape]:
     return [shape(draw, draw(st.integers(1, 4)))] * draw(st.integers(low, 3))
 
 
-def eltwise(draw: Draw) -> Use:
+def eltwise(draw: Draw) -> Drawn:
     bottoms = same(draw)
     operation = draw(st.sampled_from(["SUM", "PROD", "MAX"]))
     coefficients = operation == "SUM" and draw(st.booleans())
     text = " ".join(f"coeff: {number(draw)}" for _ in bottoms) if coefficients else ""
-    return Use(
+    return use(
         bottoms, f"eltwise_param {{ operation: {operation} {text} }}", smooth=operation != "MAX"
     )
 
 
-def concat(draw: Draw) -> Use:
+def concat(draw: Draw) -> Drawn:
     first = list(shape(draw, draw(st.integers(2, 4))))
     axis = draw(st.integers(0, len(first) - 1))
     bottoms = []
     for _ in range(draw(st.integers(1, 3))):
         first[axis] = draw(st.integers(1, 4))
         bottoms.append(tuple(first))
-    return Use(bottoms, f"concat_param {{ axis: {axis} }}")
+    return use(bottoms, f"concat_param {{ axis: {axis} }}")
 
 
-def slicing(draw: Draw) -> Use:
+def slicing(draw: Draw) -> Drawn:
     bottom = list(shape(draw, draw(st.integers(2, 4))))
     axis, tops = draw(st.integers(-len(bottom), len(bottom) - 1)), draw(st.integers(1, 3))
     bottom[axis] = tops * draw(st.integers(1, 3))
-    return Use([tuple(bottom)], f"slice_param {{ axis: {axis} }}", tops=tops)
+    return use([tuple(bottom)], f"slice_param {{ axis: {axis} }}", tops=tops)
 
 
-def crop(draw: Draw) -> Use:
+def crop(draw: Draw) -> Drawn:
     small = shape(draw, 4, 4)
     offset = draw(st.integers(0, 2))
     large = (*small[:2], small[2] + offset, small[3] + offset + 1)
-    return Use([large, small], f"crop_param {{ offset: {offset} }}")
+    return use([large, small], f"crop_param {{ offset: {offset} }}")
 
 
-def reshape(draw: Draw) -> Use:
+def reshape(draw: Draw) -> Drawn:
     bottom = shape(draw, 3)
     dims = draw(st.sampled_from(["dim: 0 dim: -1", "dim: -1", "dim: 0 dim: 0 dim: 1 dim: -1"]))
-    return Use([bottom], f"reshape_param {{ shape {{ {dims} }} }}")
+    return use([bottom], f"reshape_param {{ shape {{ {dims} }} }}")
 
 
-def flatten(draw: Draw) -> Use:
+def flatten(draw: Draw) -> Drawn:
     bottom = shape(draw, draw(st.integers(1, 4)))
     axis = draw(st.integers(0, len(bottom) - 1))
     end = draw(st.integers(axis, len(bottom) - 1))
-    return Use([bottom], f"flatten_param {{ axis: {axis} end_axis: {end} }}")
+    return use([bottom], f"flatten_param {{ axis: {axis} end_axis: {end} }}")
 
 
-def scale(draw: Draw, kind: str = "scale_param") -> Use:
+def scale(draw: Draw, kind: str = "scale_param") -> Drawn:
     bottom = shape(draw, draw(st.integers(2, 4)))
     axis = draw(st.integers(0, len(bottom) - 1))
     count = draw(st.integers(-1, len(bottom) - axis))
     bias = "bias_term: true" if kind == "scale_param" and draw(st.booleans()) else ""
-    return Use([bottom], f"{kind} {{ axis: {axis} num_axes: {count} {bias} }}")
+    return use([bottom], f"{kind} {{ axis: {axis} num_axes: {count} {bias} }}")
 
 
-def axis_of(draw: Draw, field_name: str, **more: Any) -> Use:
+def axis_of(draw: Draw, field_name: str, **more: Any) -> Drawn:
     bottom = shape(draw, draw(st.integers(2, 4)))
     axis = draw(st.integers(-len(bottom), len(bottom) - 1))
-    return Use([bottom], f"{field_name} {{ axis: {axis} }}", **more)
+    return use([bottom], f"{field_name} {{ axis: {axis} }}", **more)
 
 
-def lrn(draw: Draw) -> Use:
+def lrn(draw: Draw) -> Drawn:
     region = draw(st.sampled_from(["ACROSS_CHANNELS", "WITHIN_CHANNEL"]))
-    return Use(
+    return use(
         [shape(draw, 4)],
         f"lrn_param {{ local_size: {draw(st.sampled_from([1, 3, 5]))} alpha: 0.3 "
         f"norm_region: {region} }}",
     )
 
 
-def labelled(draw: Draw, params: str = "", **more: Any) -> Use:
+def labelled(draw: Draw, params: str = "", **more: Any) -> Drawn:
     n, classes = shape(draw, 2, 4)
-    return Use([(n, classes + 1), (n,)], params, below={1: classes + 1}, **more)
+    return use([(n, classes + 1), (n,)], params, below={1: classes + 1}, **more)
 
 
-def softmax_loss(draw: Draw) -> Use:
+def probabilities(bottoms: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [bottoms[0] / bottoms[0].sum(1, keepdim=True), *bottoms[1:]]
+
+
+def softmax_loss(draw: Draw) -> Drawn:
     mode = draw(st.sampled_from(["FULL", "VALID", "BATCH_SIZE", "NONE"]))
     ignore = "ignore_label: 1" if draw(st.booleans()) else ""
     n, c, h = shape(draw, 3, 3)
-    return Use(
+    return use(
         [(n, c + 1, h), (n, 1, h)],
         f"loss_param {{ normalization: {mode} {ignore} }}",
         below={1: c + 1},
     )
 
 
-def recurrent(draw: Draw) -> Use:
+def recurrent(draw: Draw) -> Drawn:
     t, n, inputs = shape(draw, 3, 3)
-    return Use(
+    return use(
         [(t, n, inputs), (t, n)],
         'recurrent_param { num_output: 2 weight_filler { type: "uniform" min: -0.5 max: 0.5 } }',
         below={1: 1},  # cont 0: no state is carried from call to call
     )
 
 
-def reduction(draw: Draw) -> Use:
+def reduction(draw: Draw) -> Drawn:
     bottom = shape(draw, 3)
     operation = draw(st.sampled_from(["SUM", "SUMSQ", "MEAN"]))
-    return Use(
+    return use(
         [bottom],
         f"reduction_param {{ operation: {operation} axis: {draw(st.integers(-3, 2))} coeff: 1.5 }}",
     )
 
 
-USES: dict[str, Callable[[Draw], Use]] = {
+USES: dict[str, Callable[[Draw], Drawn]] = {
     "AbsVal": lambda d: plain(d, smooth=False),
     "Accuracy": lambda d: labelled(d, smooth=False),
-    "ArgMax": lambda d: Use([shape(d, 3)], smooth=False),
+    "ArgMax": lambda d: use([shape(d, 3)], smooth=False),
     "BNLL": plain,
-    "BatchNorm": lambda d: Use([shape(d, 4)], "batch_norm_param { eps: 0.1 }"),
-    "BatchReindex": lambda d: Use([(3, 2), (d(st.integers(1, 5)),)], below={1: 3}),
+    "BatchNorm": lambda d: use([shape(d, 4)], "batch_norm_param { eps: 0.1 }"),
+    "BatchReindex": lambda d: use([(3, 2), (d(st.integers(1, 5)),)], below={1: 3}),
     "Bias": lambda d: scale(d, "bias_param"),
     "Clip": lambda d: plain(d, "clip_param { min: -0.5 max: 0.7 }", smooth=False),
     "Concat": concat,
-    "ContrastiveLoss": lambda d: Use([(3, 2), (3, 2), (3,)], below={2: 2}, smooth=False),
+    "ContrastiveLoss": lambda d: use([(3, 2), (3, 2), (3,)], below={2: 2}, smooth=False),
     "Convolution": convolution,
     "Crop": crop,
     "Deconvolution": convolution,
     "Dropout": plain,
     "ELU": lambda d: plain(d, f"elu_param {{ alpha: {number(d, 0.1)} }}", smooth=False),
     "Eltwise": eltwise,
-    "Embed": lambda d: Use(
+    "Embed": lambda d: use(
         [shape(d, d(st.integers(1, 2)))],
         "embed_param { num_output: 3 input_dim: 4 }",
         below={0: 4},
     ),
-    "EuclideanLoss": lambda d: Use([shape(d, 3)] * 2),
+    "EuclideanLoss": lambda d: use([shape(d, 3)] * 2),
     "Exp": lambda d: plain(d, f"exp_param {{ base: 2 scale: {number(d)} }}"),
-    "Filter": lambda d: Use([(3, 2), (3, 1)], below={1: 2}, smooth=False),
+    "Filter": lambda d: use([(3, 2), (3, 1)], below={1: 2}, smooth=False, varying=True),
     "Flatten": flatten,
     "HingeLoss": lambda d: labelled(d, "hinge_loss_param { norm: L2 }", smooth=False),
-    "Im2col": lambda d: Use(
+    "Im2col": lambda d: use(
         [(*shape(d, 2), 4, 5)], "convolution_param { kernel_size: 2 stride: 2 pad: 1 }"
     ),
     "InnerProduct": inner_product,
     "LRN": lrn,
     "LSTM": recurrent,
-    "LSTMUnit": lambda d: Use([(1, 2, 3), (1, 2, 12), (1, 2)], tops=2, below={2: 2}),
+    "LSTMUnit": lambda d: use([(1, 2, 3), (1, 2, 12), (1, 2)], tops=2, below={2: 2}),
     "Log": lambda d: plain(d, f"log_param {{ base: 3 shift: {number(d, 0)} }}", positive=True),
-    "MVN": lambda d: Use([(*shape(d, 2, 3), 2, 3)]),
-    "MultinomialLogisticLoss": lambda d: labelled(d, positive=True),
-    "PReLU": lambda d: Use([shape(d, 4)], smooth=False),
+    "MVN": lambda d: use([(*shape(d, 2, 3), 2, 3)]),
+    "MultinomialLogisticLoss": lambda d: labelled(d, positive=True, feed=probabilities),
+    "PReLU": lambda d: use([shape(d, 4)], smooth=False),
     "Pooling": pooling,
     "Power": lambda d: plain(d, "power_param { power: 2 scale: 0.5 shift: 1 }"),
     "RNN": recurrent,
     "ReLU": lambda d: plain(d, f"relu_param {{ negative_slope: {number(d)} }}", smooth=False),
     "Reduction": reduction,
     "Reshape": reshape,
-    "SPP": lambda d: Use([(*shape(d, 2, 3), 7, 6)], "spp_param { pyramid_height: 2 pool: AVE }"),
+    "SPP": lambda d: use([(*shape(d, 2, 3), 7, 6)], "spp_param { pyramid_height: 2 pool: AVE }"),
     "Scale": scale,
     "Sigmoid": plain,
-    "SigmoidCrossEntropyLoss": lambda d: Use([shape(d, 3)] * 2, below={1: 2}),
-    "Silence": lambda d: Use([shape(d, 2)], tops=0, smooth=False),
+    "SigmoidCrossEntropyLoss": lambda d: use([shape(d, 3)] * 2, below={1: 2}),
+    "Silence": lambda d: use([shape(d, 2)], tops=0, smooth=False),
     "Slice": slicing,
     "Softmax": lambda d: axis_of(d, "softmax_param"),
     "SoftmaxWithLoss": softmax_loss,
-    "Split": lambda d: Use([shape(d, 3)], tops=d(st.integers(1, 3))),
+    "Split": lambda d: use([shape(d, 3)], tops=d(st.integers(1, 3))),
     "Swish": lambda d: plain(d, f"swish_param {{ beta: {number(d)} }}"),
     "TanH": plain,
     "Threshold": lambda d: plain(d, "threshold_param { threshold: 0.2 }", smooth=False),
-    "Tile": lambda d: Use([shape(d, 3)], "tile_param { axis: 1 tiles: 3 }"),
+    "Tile": lambda d: use([shape(d, 3)], "tile_param { axis: 1 tiles: 3 }"),
 }
 WITHOUT_BOTTOMS = {
     "Data", "DummyData", "HDF5Data", "HDF5Output", "ImageData", "InfogainLoss", "Input",
@@ -274,6 +266,7 @@ WITHOUT_BOTTOMS = {
 }  # fmt: skip
 """Types that take nothing, or files: they have tests of their own."""
 KINDS = sorted(USES)
+BUILT_IN = sorted(n for n, claims in layer_types().claims.items() if claims[0].plugin.built_in)
 SMOOTH_LOSS = """
 import caffe
 
@@ -292,118 +285,52 @@ checked = settings(max_examples=6, deadline=None, suppress_health_check=list(Hea
 
 
 def test_every_type_is_looked_at() -> None:
-    assert set(USES) | WITHOUT_BOTTOMS >= set(layer_types())
-
-
-def fed(net: Net, use: Use, generator: torch.Generator) -> list[torch.Tensor]:
-    values = []
-    for i, dims in enumerate(use.bottoms):
-        if i in use.below:
-            x = torch.randint(use.below[i], dims, generator=generator).double()
-        else:
-            x = torch.randn(dims, generator=generator, dtype=torch.float64)
-            x = (x.abs() + 0.1 if use.positive else x).requires_grad_()
-        values.append(x)
-    return values
-
-
-def net_of(kind: str, use: Use, phase: str = "test") -> Net:
-    net = compile_net(parse_text(use.text(kind)), State(phase), seed=0).double()
-    for buffer in net.buffers():
-        buffer.fill_(1)
-    return net
+    assert set(USES) | WITHOUT_BOTTOMS >= set(BUILT_IN)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @checked
 @given(data=st.data())
 def test_shapes_that_are_inferred_are_computed(kind: str, data: st.DataObject) -> None:
-    use = USES[kind](data.draw)
-    net = net_of(kind, use)
-    tops = [f"out{i}" for i in range(use.tops)]
-    values = net.run(dict(zip(net.inputs, fed(net, use, torch.Generator()), strict=True)), tops)
-    for name in tops:
-        if kind == "Filter":  # its batch depends on the data
-            assert values[name].shape[1:] == net.shapes[name][1:]
-        else:
-            assert tuple(values[name].shape) == net.shapes[name]
-        assert values[name].isfinite().all()
+    check_shapes(USES[kind](data.draw)(kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @checked
 @given(data=st.data())
-def test_text_is_stable(kind: str, data: st.DataObject) -> None:
-    text = USES[kind](data.draw).text(kind)
-    written = write_text(parse_text(text).message)
-    assert parse_text(written).message == parse_text(text).message
-    assert write_text(parse_text(written).message) == written
+def test_text_and_binary_form_are_stable(kind: str, data: st.DataObject) -> None:
+    check_text(USES[kind](data.draw)(kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_gradients_are_those_of_finite_differences(kind: str, data: st.DataObject) -> None:
-    use = USES[kind](data.draw)
-    if not use.smooth:
-        return
-    net = net_of(kind, use)
-    values = fed(net, use, torch.Generator().manual_seed(0))
-    if kind == "MultinomialLogisticLoss":
-        values[0] = (values[0] / values[0].sum(1, keepdim=True)).detach().requires_grad_()
-    params = list(net.parameters())
-    count = len(values)
-
-    def run(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        blobs = net.run(dict(zip(net.inputs, tensors[:count], strict=True)), None)
-        return tuple(v for v in blobs.values() if v.requires_grad)
-
-    if any(v.requires_grad for v in (*values, *params)) and run(*values, *params):
-        assert torch.autograd.gradcheck(run, (*values, *params), atol=1e-4, rtol=1e-3)
+    check_gradients(USES[kind](data.draw)(kind))
 
 
-EXAMPLES: dict[str, list[Shape]] = {
-    "Accuracy": [(2, 8), (2,)],
-    "BatchReindex": [(2, 4), (3,)],
-    "ContrastiveLoss": [(2, 4), (2, 4), (2,)],
-    "Crop": [(2, 4, 30, 30), (2, 4, 6, 6)],
-    "Filter": [(2, 4), (2,)],
-    "HingeLoss": [(2, 4), (2,)],
-    "InfogainLoss": [(2, 4), (2,)],
-    "LSTM": [(3, 2, 4), (3, 2)],
-    "LSTMUnit": [(1, 2, 4), (1, 2, 16), (1, 2)],
-    "MultinomialLogisticLoss": [(2, 4), (2,)],
-    "RNN": [(3, 2, 4), (3, 2)],
-    "SoftmaxWithLoss": [(2, 4), (2,)],
-}
-"""The bottoms of an example; 2x4x6x6 where nothing else is said."""
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=1, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_params_come_back_from_files(kind: str, data: st.DataObject) -> None:
+    check_weights(USES[kind](data.draw)(kind))
 
 
-@pytest.mark.parametrize("kind", sorted(layer_types()))
-def test_the_example_that_a_type_gives_compiles(
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_the_page_of_a_type_is_whole_and_its_example_compiles(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cls = layer_types()[kind]
-    example = parse_text(describe(cls).example).message
-    net = new_message("caffe.NetParameter")
-    shapes = EXAMPLES.get(kind, [(2, 4, 6, 6)] * len(example.layer[0].bottom))
-    for name, dims in zip(example.layer[0].bottom, shapes, strict=True):
-        entry = net.layer.add(name=name, type="Input", top=[name])
-        entry.input_param.shape.add(dim=dims)
-    net.MergeFrom(example)
     monkeypatch.chdir(tmp_path)
     matrix = new_message("caffe.BlobProto")
     matrix.shape.dim[:], matrix.data[:] = [4, 4], torch.eye(4).flatten().tolist()
     Path("infogain.binaryproto").write_bytes(matrix.SerializeToString())
     Path("losses.py").write_text(SMOOTH_LOSS)
     monkeypatch.syspath_prepend(tmp_path)
-    data = dict.fromkeys(example.layer[0].top, (64, 3, 227, 227)) if cls.feeds else {}
-    allowed = ["losses.SmoothLoss"]
-    compiled = compile_net(parse_text(write_text(net)), State(), shapes=data, allow_python=allowed)
-    assert set(example.layer[0].top) <= set(compiled.shapes)
+    check_docs(kind)
+    check_example(kind, allow_python=["losses.SmoothLoss"])
 
 
-@pytest.mark.parametrize("kind", sorted(layer_types()))
+@pytest.mark.parametrize("kind", BUILT_IN)
 def test_a_layer_with_no_bottoms_and_nothing_given_is_refused_or_sound(kind: str) -> None:
     message = new_message("caffe.NetParameter")
     layer = message.layer.add()

@@ -109,7 +109,7 @@ class Commands(click.Group):
         return result
 
 
-def _show_warning(
+def _show_warning(  # noqa: PLR0917  as Python calls it
     message: Warning | str,
     category: type[Warning],
     filename: str,

@@ -21,6 +21,7 @@ class Accuracy(Labelled):
 
     param = "accuracy_param"
     example = "accuracy_param { top_k: 5 }"
+    example_bottoms = ((2, 8), (2,))
     tops = (1, 2)
 
     def setup(self, *bottoms: Shape) -> None:

@@ -68,6 +68,7 @@ class SoftmaxWithLoss(Labelled):
 
     param = "softmax_param"
     example = "loss_param { ignore_label: 255 }"
+    example_bottoms = ((2, 4), (2,))
     loss = True
     tops = (1, 2)
 
@@ -129,6 +130,7 @@ class InfogainLoss(Labelled):
 
     param = "infogain_loss_param"
     example = 'infogain_loss_param { source: "infogain.binaryproto" }'
+    example_bottoms = ((2, 4), (2,))
     loss = True
     bottoms = (2, 3)
     tops = (1, 2)
@@ -214,6 +216,7 @@ class MultinomialLogisticLoss(Labelled):
     """
 
     loss = True
+    example_bottoms = ((2, 4), (2,))
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the shapes."""

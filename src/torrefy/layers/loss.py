@@ -71,6 +71,7 @@ class ContrastiveLoss(Layer):
 
     param = "contrastive_loss_param"
     example = "contrastive_loss_param { margin: 1 }"
+    example_bottoms = ((2, 4), (2, 4), (2,))
     loss = True
     no_onnx = "a loss is for training"
     bottoms = (3, 3)
@@ -127,6 +128,7 @@ class HingeLoss(Labelled):
 
     param = "hinge_loss_param"
     example = "hinge_loss_param { norm: L2 }"
+    example_bottoms = ((2, 4), (2,))
     loss = True
 
     def setup(self, *bottoms: Shape) -> None:

@@ -199,6 +199,7 @@ class LSTM(Recurrent):
     """
 
     states = ("hidden", "cell")
+    example_bottoms = ((3, 2, 4), (3, 2))
 
     def make_params(self, inputs: int, static: int) -> None:
         """Declare W_x, b, W_static, W_h."""
@@ -240,6 +241,7 @@ class LSTMUnit(Layer):
     bottoms = (3, 3)
     tops = (2, 2)
     in_place = False
+    example_bottoms = ((1, 2, 4), (1, 2, 16), (1, 2))
 
     def setup(self, *bottoms: Shape) -> None:
         """Check that the shapes fit each other."""

@@ -178,6 +178,7 @@ class RNN(Recurrent):
     """
 
     states = ("hidden",)
+    example_bottoms = ((3, 2, 4), (3, 2))
 
     def make_params(self, inputs: int, static: int) -> None:
         """Declare W_x, b, W_static, W_h, W_o, b_o."""

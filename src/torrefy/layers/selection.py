@@ -22,6 +22,7 @@ class Filter(Layer):
     tops = (1, None)
     in_place = False
     fresh = True
+    example_bottoms = ((2, 4), (2,))
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the counts and the batch sizes."""
@@ -73,6 +74,7 @@ class BatchReindex(Layer):
     bottoms = (2, 2)
     in_place = False
     fresh = True
+    example_bottoms = ((2, 4), (3,))
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the axes."""

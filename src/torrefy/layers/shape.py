@@ -262,6 +262,7 @@ class Crop(Layer):
 
     param = "crop_param"
     example = "crop_param { axis: 2 offset: 19 }"
+    example_bottoms = ((2, 4, 30, 30), (2, 4, 6, 6))
     bottoms = (2, 2)
     in_place = False
 
