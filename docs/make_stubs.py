@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from torrefy.net.compile import layer_types
+from torrefy.plugins import configure
 from torrefy.schema import new_message
 from torrefy.spec.build import enums
 
@@ -67,4 +68,5 @@ def _type(field: Any) -> str:
 
 
 if __name__ == "__main__":
+    configure(disabled=["all"])  # plugins are not in everyone's
     TARGET.write_text(stub(), encoding="utf-8")

@@ -58,6 +58,7 @@ def test_a_training_snapshot_fits_a_deploy_definition_by_name(shared: Path, tmp_
     assert export_onnx(net, tmp_path / "m.onnx").difference <= 1e-4
 
 
+@pytest.mark.usefixtures("bare")
 def test_a_dialect_is_told_by_its_layers(shared: Path) -> None:
     """Nets of other Caffes say which types and fields are theirs, and where."""
     folder = shared / "corpus/weights"

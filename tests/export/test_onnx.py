@@ -61,6 +61,12 @@ def test_blobs_in_the_middle_can_be_the_outputs(tmp_path: Path) -> None:
         export_onnx(net, tmp_path / "m.onnx", blobs=["pol1"])
 
 
+def test_what_is_computed_of_the_batch_is_said_in_its_name(tmp_path: Path) -> None:
+    reshape = 'layer { name: "r" type: "Reshape" bottom: "data" top: "r" reshape_param {'
+    net = net_of(INPUT % "dim: 1 dim: 4" + reshape + " shape { dim: 1 dim: -1 dim: 2 } } }")
+    assert export_onnx(net, tmp_path / "m.onnx").outputs == {"r": (1, "2*batch", 2)}
+
+
 def test_an_input_that_is_overwritten_gets_another_name_as_output(tmp_path: Path) -> None:
     net = net_of(INPUT % "dim: 1 dim: 3" + 'layer { type: "ReLU" bottom: "data" top: "data" }')
     assert list(export_onnx(net, tmp_path / "m.onnx").outputs) == ["data_out"]

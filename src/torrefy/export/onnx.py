@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ window hangs over the edge."""
 MOST_INLINE = 1 << 30
 """Weights of more bytes than this go to a second file: protobuf ends at 2 GiB."""
 
+_WORD = re.compile(r"\w+")
 TOLERANCE = 1e-4
 
 
@@ -216,8 +218,8 @@ def _name_batch(model: Any) -> None:
                 names.setdefault(dim.dim_param, f"batch_{value.name}" if names else "batch")
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in names:
-                dim.dim_param = names[dim.dim_param]
+            if dim.dim_param:  # "s31", or what is computed of it: "4420*s31"
+                dim.dim_param = _WORD.sub(lambda m: names.get(m[0], m[0]), dim.dim_param)
 
 
 def _write(model: Any, path: Path) -> Path:
