@@ -148,6 +148,22 @@ def test_a_plugin_adds_a_command(folder: Path) -> None:
     assert 'there is no command "hiss"' in err
 
 
+def test_a_command_that_can_not_be_is_told(folder: Path) -> None:
+    (folder / "own.py").write_text(SNAKE.replace('"hiss"', '"check"'))
+    code, out, err = run(folder, "--plugin", "own.py", "--help")
+    assert (code, "Commands of plugins" in out) == (0, False)
+    assert err == (
+        'warning: plugin "own" (own.py) is not used: its command "check" has the name of one of '
+        "Torrefy's own\n"
+    )
+    (folder / "odd.py").write_text(SNAKE.replace("snake_layers:command", "os:getcwd"))
+    code, out, err = run(folder, "--plugin", "odd.py", "hiss")
+    assert (code, out) == (1, "")
+    assert err == (
+        'error: plugin "odd" (odd.py): what it gives as a command is <built-in function getcwd>\n'
+    )
+
+
 def test_a_layer_of_a_plugin_has_its_page(folder: Path) -> None:
     code, out, _ = run(folder, "layers", "Snake", "--plugin", "snake.py")
     assert code == 0

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 import torrefy
-from torrefy.errors import DefinitionError
+from torrefy.errors import DefinitionError, PluginError
 from torrefy.layers.base import Layer, layer, snake_case
 from torrefy.layers.describe import describe
-from torrefy.plugins import added, hookimpl
+from torrefy.plugins import Lazy, added, hookimpl
 from torrefy.schema import new_message, parse_text, write_text
 from torrefy.schema.compose import FIRST, LAST, number_of
 from torrefy.schema.fields import Fields, Filler, field
@@ -57,10 +57,36 @@ class Everything(Layer):
         return bottoms[0] * self.a
 
 
+class Answer(enum.IntEnum):
+    NO = -1
+    YES = 1
+    SURE = 1
+
+
+@layer("Base")
+class Base(Layer):
+    """Does nothing."""
+
+    a: float = field(0.05, doc="a number", at_most=0.1)
+    answer: Answer = field(Answer.NO, doc="a word")
+    in_quotes: "list[int]" = field(doc="numbers")  # noqa: UP037  the case in hand
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        return bottoms[0]
+
+
+@layer("Derived")
+class Derived(Base):
+    """Has another default, and a field more."""
+
+    a: float = field(2.0, doc="a number")
+    b: int = field(3, doc="another")
+
+
 class Plugin:
     @hookimpl
-    def torrefy_layers(self) -> list[type[Layer]]:
-        return [Everything]
+    def torrefy_layers(self) -> list[type[Layer] | Lazy]:
+        return [Everything, Base, Derived, Lazy("Alias", "torrefy.layers.pooling:Pooling")]
 
 
 @pytest.fixture(autouse=True)
@@ -171,3 +197,43 @@ def test_numbers_of_fields_are_their_names_hashes() -> None:
     layer_fields = new_message("caffe.LayerParameter").DESCRIPTOR.fields_by_name
     assert layer_fields["everything_param"].number == number_of("everything_param")
     assert max(f.number for f in layer_fields.values() if f.number < FIRST) < 1000
+
+
+def other(kind: str, params: str) -> Layer:
+    text = f'layer {{ name: "e" type: "{kind}" bottom: "x" top: "e" {params} }}'
+    found = torrefy.load_net(parse_text(DATA + text)).layers["e"]
+    assert isinstance(found, Layer)
+    return found
+
+
+def test_a_number_is_the_one_that_is_written() -> None:
+    assert other("Base", "base_param { a: 0.1 }").a == 0.1
+    assert other("Base", "base_param { a: 0.05 }").a == other("Base", "").a
+
+
+def test_an_enum_may_have_two_words_for_a_number() -> None:
+    for word, value in (("NO", "NO"), ("YES", "YES"), ("SURE", "YES")):
+        assert other("Base", f"base_param {{ answer: {word} }}").answer == value
+
+
+def test_an_annotation_in_quotes_is_read() -> None:
+    assert other("Base", "base_param { in_quotes: [1, 2] }").in_quotes == (1, 2)
+
+
+def test_a_type_made_of_another_has_parameters_of_its_own() -> None:
+    one = other("Derived", "derived_param { b: 4 }")
+    assert (one.a, one.b, one.answer) == (2.0, 4, "NO")
+    assert other("Base", "base_param { a: 0.01 }").a == 0.01
+
+
+def test_a_field_that_would_hide_a_part_of_layers_is_refused() -> None:
+    for name in ("blobs", "spec", "fields"):
+        made = {"__annotations__": {name: int}, name: field(1), "__module__": "acme"}
+        with pytest.raises(PluginError, match=f"^acme.Bad: a field called {name} would hide"):
+            layer("Bad")(type("Bad", (Layer,), made))
+    layer("Good")(type("Good", (Layer,), {"__annotations__": {"axis": int}, "axis": field(1)}))
+
+
+def test_a_layer_is_of_the_type_that_it_is_given_as() -> None:
+    with pytest.raises(DefinitionError, match='what it gives as "Alias" is of the type "Pooling"'):
+        other("Alias", "")

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from torrefy.plugins import PluginWarning, configure, contributions, manager, reset
+from torrefy.plugins import (
+    Lazy,
+    PluginWarning,
+    added,
+    configure,
+    contributions,
+    hookimpl,
+    manager,
+    reset,
+)
 from torrefy.plugins import found as finding
 from torrefy.plugins.manager import _settings
 
@@ -81,6 +92,12 @@ NOT_USED = {
     GOOD.replace("return", "raise ZeroDivisionError(0)\n    return"): (
         "its hook torrefy_commands failed: ZeroDivisionError: 0 ({file}:7)"
     ),
+    GOOD.replace("return", "raise SystemExit(0)\n    return"): (
+        "its hook torrefy_commands failed: SystemExit: 0 ({file}:7)"
+    ),
+    "TORREFY_API = 1\ndef __dir__():\n    raise ZeroDivisionError(1)": (
+        "ZeroDivisionError: 1 ({file}:3)"
+    ),
     GOOD.replace("[Lazy(", "[object] or [Lazy("): (
         "what it gives as command has no name: <class 'object'>"
     ),
@@ -118,6 +135,57 @@ def test_two_plugins_of_one_name_are_both_told(installed: Callable[..., Path]) -
         "uninstall one of them"
         for one, two in (("acme-one", "acme-two"), ("acme-two", "acme-one"))
     }
+
+
+def test_a_file_that_is_named_twice_is_one_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(GOOD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORREFY_PLUGINS", os.pathsep.join(["mine.py", str(tmp_path / "mine.py")]))
+    reset()
+    assert commands() == ["anchors"]
+    assert [p.name for p in manager().plugins if p.source.endswith("mine.py")] == ["mine"]
+    monkeypatch.delenv("TORREFY_PLUGINS")
+    reset()
+
+
+def test_what_a_plugin_prints_is_no_result(
+    installed: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed("loud", GOOD.replace("return", "print('asked')\n    return") + "\nprint('loaded')")
+    assert commands() == ["anchors"]
+    assert capsys.readouterr() == ("", "loaded\nasked\n")
+
+
+def test_a_name_to_leave_out_that_is_no_plugins_is_told(
+    installed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("acme", GOOD)
+    monkeypatch.setattr(_settings, "disabled", [])
+    configure(disabled=["acne"])
+    with pytest.warns(PluginWarning, match='no plugin "acne" to leave out. Did you mean "acme"'):
+        assert commands() == ["anchors"]
+
+
+def test_a_plugin_may_share_its_name_with_a_room_of_torrefys() -> None:
+    class Mine:
+        @hookimpl
+        def torrefy_commands(self) -> list[Lazy]:
+            return [Lazy("anchors", "nowhere:command")]
+
+    with added(Mine(), "torrefy.zoo", alone=True):
+        assert commands() == ["anchors"]
+        assert contributions("torrefy_zoo_paths")
+
+
+def test_threads_that_come_first_together_find_the_same_plugins(
+    installed: Callable[..., Path],
+) -> None:
+    installed("slow", "import time\ntime.sleep(0.05)\n" + GOOD)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: manager(), range(8)))
+    assert all(one is found[0] for one in found)
 
 
 def test_who_waits_for_a_plugin_is_told_for_whom(

@@ -191,7 +191,6 @@ def test_names_that_are_not_there_are_told_with_their_neighbours() -> None:
 
 
 @pytest.mark.usefixtures("bare")
-@pytest.mark.usefixtures("bare")
 def test_what_editors_know_is_in_step() -> None:
     root = Path(__file__).parents[2]
     made = runpy.run_path(str(root / "docs/make_stubs.py"))

@@ -14,7 +14,7 @@ import click
 from torrefy import __version__
 
 if TYPE_CHECKING:
-    from torrefy.plugins import Named
+    from torrefy.plugins import Contribution, Named
 
 COMMANDS = {
     "check": "Tell what is wrong in definitions, with line and column.",
@@ -135,9 +135,21 @@ def _take_plugin_options(command: click.Command) -> None:
 
 def _of_plugins() -> Named:
     """The commands that plugins add."""
-    from torrefy.plugins import named
+    from torrefy.plugins import Named, contributions
 
-    return named("torrefy_commands", "name", "command")
+    given = contributions("torrefy_commands")
+    for one in given:
+        if getattr(one.thing, "name", "") in COMMANDS:
+            one.plugin.fail(f'its command "{one.thing.name}" has the name of one of Torrefy\'s own')
+    return Named(
+        "command", [one for one in given if not one.plugin.error], "name", check=_no_command
+    )
+
+
+def _no_command(given: Contribution) -> str:
+    """What is wrong with what a plugin gives as a command; it is loaded."""
+    thing = given.load()
+    return "" if isinstance(thing, click.Command) else f"what it gives as a command is {thing!r}"
 
 
 def plugin_options(hidden: bool = False) -> list[click.Option]:

@@ -24,7 +24,8 @@ def command(*, file: str, output: str | None, as_json: bool) -> None:
 
     FILE is the prototxt of a net or a solver, or a .caffemodel. V0 and V1 layers, `input` and
     `input_dim`, old data transforms and `solver_type` are rewritten as Caffe's own tools do it.
-    Comments are not kept; of a .caffemodel the layers' names, types and blobs are.
+    Comments are not kept, but for the dialect; of a .caffemodel the layers' names, types and
+    blobs are.
     """
     result: dict[str, Any] = {"ok": True, "file": file, "output": output}
     if file.endswith(".caffemodel"):
@@ -34,7 +35,7 @@ def command(*, file: str, output: str | None, as_json: bool) -> None:
     else:
         definition = upgrade(read_definition(file))
         notes = definition.notes
-        text = write_text(definition.message)
+        text = write_text(definition.message, definition.dialect)
         if not output:
             result["text"] = text
         if output:

@@ -29,4 +29,4 @@ def graph_message(graph: Graph) -> Any:
 
 def graph_text(graph: Graph) -> str:
     """A graph as prototxt; see `graph_message`."""
-    return write_text(graph_message(graph))
+    return write_text(graph_message(graph), graph.definition.dialect)

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from torrefy.errors import LayerError
+from torrefy.errors import LayerError, PluginError
 from torrefy.layers.fillers import unfit
 from torrefy.schema import schema
-from torrefy.schema.fields import FieldError, Fields, has_fields, values
+from torrefy.schema.fields import Field, FieldError, Fields, declared, has_fields, is_fields, values
 
 Shape = tuple[int, ...]
 
@@ -28,6 +28,11 @@ MOST_ELEMENTS = 1 << 31
 
 OWN_FIELDS = ("bottom", "top", "type", "param", "loss_weight", "propagate_down", "transform_param")
 """Fields at fault that stand in the layer itself, not in its type's parameters."""
+
+
+HIDEABLE = ("axis", "type")
+"""Fields may be called so though `Layer` has these: Caffe's words, and what they hide can rest."""
+_IN_INIT = ("spec", "name", "num_tops", "p", "declared", "training")
 
 
 @dataclass(frozen=True)
@@ -287,11 +292,29 @@ def layer(type_name: str) -> Callable[[LayerType], LayerType]:
 
     def name_it(cls: LayerType) -> LayerType:
         cls.type_name = type_name
-        if has_fields(cls) and not cls.param:
+        own = any(isinstance(value, Field) for value in vars(cls).values())
+        derived = any(has_fields(parent) for parent in cls.__bases__)
+        _check_names(cls)
+        if own and (not cls.param or derived) and "param" not in vars(cls):
             cls.param = f"{snake_case(type_name)}_param"
         return cls
 
     return name_it
+
+
+def _check_names(cls: type[Layer]) -> None:
+    """Refuse fields whose values, as attributes, would hide what a layer is made of."""
+    names = [n for parent in cls.__mro__ for n, v in vars(parent).items() if isinstance(v, Field)]
+    if cls.fields is not None and is_fields(cls.fields):
+        names += declared(cls.fields)
+    for name in names:
+        if name not in HIDEABLE and (name in _IN_INIT or hasattr(Layer, name)):
+            raise PluginError(
+                f"{cls.__module__}.{cls.__qualname__}: a field called {name} would hide "
+                f"Layer.{name}",
+                hint="Call it otherwise, or declare it by the hook torrefy_schema_fields and "
+                f"read it as self.p.{name}.",
+            )
 
 
 def snake_case(name: str) -> str:

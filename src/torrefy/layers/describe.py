@@ -98,7 +98,9 @@ def _parameters(cls: type[Layer]) -> tuple[Parameter, ...]:
     if docs:  # in the order of the class, not of the numbers
         fields = [message.fields_by_name[name] for name in docs if name in message.fields_by_name]
     return tuple(
-        Parameter(f.name, _kind(f), f.is_repeated, _default(f), docs.get(f.name, ""))
+        Parameter(
+            schema().called(f.name), _kind(f), f.is_repeated, _default(f), docs.get(f.name, "")
+        )
         for f in fields
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from torrefy.layers.base import Layer
-from torrefy.plugins import Contribution, Named, cached, contributions
+from torrefy.plugins import Contribution, Lazy, Named, cached, contributions
+from torrefy.schema import schema
 
 
 @cached
@@ -12,6 +13,7 @@ def layer_types() -> Named:
 
     A plugin that gives something else is told, and what it gives passed over.
     """
+    schema()  # first: a plugin whose fields can't be has no layers either
     return Named("layer type", contributions("torrefy_layers"), "type_name", check=_problem)
 
 
@@ -20,4 +22,9 @@ def _problem(given: Contribution) -> str:
     cls = given.load()
     if not (isinstance(cls, type) and issubclass(cls, Layer)):
         return f"what it gives as a layer is no subclass of Layer: {cls!r}"
+    if isinstance(given.thing, Lazy) and cls.type_name != given.thing.name:
+        return (
+            f'what it gives as "{given.thing.name}" is of the type "{cls.type_name}": '
+            f"{given.thing.target}"
+        )
     return ""

@@ -98,11 +98,21 @@ def build(graph: Graph, given: Given) -> Built:
         except LayerError as error:
             place = graph.place(node, *([error.field] if error.field else []))
             built.problems.extend(error.within(place=place, layer=node.name).problems)
+        except Exception as error:
+            if cls.__module__.startswith("torrefy."):
+                raise
+            reason = f"{cls.__module__}.{cls.__qualname__} failed: {type(error).__name__}: {error}"
+            built.problems.append(Problem(reason, node.place, node.name))
     return built
 
 
 def _claims(spec: Any, cls: type[Layer]) -> bool:
-    return cls.claims(spec)
+    try:
+        return cls.claims(spec)
+    except Exception as error:
+        raise PluginError(
+            f"{cls.__module__}.{cls.__qualname__}.claims failed: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _unknown_type(graph: Graph, node: Node, types: Iterable[str]) -> Problem:

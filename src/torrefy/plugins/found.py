@@ -72,7 +72,7 @@ class Plugin:
 
 @contextlib.contextmanager
 def waiting_for(plugin: Plugin) -> Iterator[None]:
-    """Tell for whom one waits, when it takes long."""
+    """Tell for whom one waits, when it takes long; what it prints meanwhile goes to stderr."""
     disable = f"--disable {plugin.name} or TORREFY_DISABLE_PLUGINS={plugin.name} leaves it out"
     timer = threading.Timer(
         PATIENCE, lambda: tell(f"still waiting for plugin {plugin.title}; Ctrl-C stops, {disable}")
@@ -80,7 +80,8 @@ def waiting_for(plugin: Plugin) -> Iterator[None]:
     timer.daemon = True
     timer.start()
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+            yield
     finally:
         timer.cancel()
 
@@ -99,7 +100,7 @@ def find(files: Iterable[Path], disabled: Iterable[str]) -> list[Plugin]:
             entry.name, entry.value, dist.name if dist else "", dist.version if dist else ""
         )
         _add(found, plugin, unwanted, lambda entry=entry: _file_of(entry.module), entry.load)  # type: ignore[misc]
-    for file in files:
+    for file in {file.resolve(): file for file in files}.values():  # one may be named twice
         plugin = Plugin(file.stem, str(file))
         _add(found, plugin, unwanted, lambda file=file: file, lambda file=file: _run(file))  # type: ignore[misc]
     return found
@@ -117,7 +118,8 @@ def _add(
     if plugin.name in unwanted or "all" in unwanted:
         plugin.disabled = True
     elif others:
-        plugin.fail(f"{others[0].title} has that name already; uninstall one of them")
+        advice = "uninstall one of them" if plugin.distribution else "call the file otherwise"
+        plugin.fail(f"{others[0].title} has that name already; {advice}")
     else:
         _import(plugin, locate, load)
 
@@ -188,7 +190,7 @@ def _judge(file: Path) -> str:
 
 def _run(file: Path) -> ModuleType:
     """Import a file that is no part of a package."""
-    name = "torrefy_plugin_" + re.sub(r"\W", "_", file.stem)
+    name = "torrefy_plugin_" + re.sub(r"\W", lambda match: f"_{ord(match[0]):x}", file.stem)
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")

@@ -33,7 +33,7 @@ class Lazy:
         module, _, attribute = self.target.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f'"{self.name}" can\'t be loaded from {self.target}: '
                 f"{type(error).__name__}: {error}"

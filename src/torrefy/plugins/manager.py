@@ -6,8 +6,10 @@ import contextlib
 import functools
 import importlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,9 +59,11 @@ class Contribution:
             raise PluginError(f"plugin {self.plugin.title}: {error}") from error
 
     def is_loaded_as(self, thing: Any) -> bool:
-        """Whether it stands for a thing, by the thing's own name."""
-        module, name = getattr(thing, "__module__", ""), getattr(thing, "__qualname__", "")
-        return isinstance(self.thing, Lazy) and self.thing.target == f"{module}:{name}"
+        """Whether it stands for a thing that was imported."""
+        if not isinstance(self.thing, Lazy):
+            return False
+        module, _, name = self.thing.target.partition(":")
+        return getattr(sys.modules.get(module), name, None) is thing
 
 
 @dataclass
@@ -72,14 +76,29 @@ class _Settings:
 
 
 _settings = _Settings()
-_caches: list[Any] = []
+_caches: list[dict[tuple[Any, ...], Any]] = []
+_lock = threading.RLock()
+"""Plugins are imported and asked by one thread at a time."""
 
 
 def cached(function: Function) -> Function:
-    """`functools.cache` for what depends on the plugins: `configure` empties it."""
-    kept = functools.cache(function)
+    """Keep what a function makes of the plugins, made once by whichever thread; `reset` drops it.
+
+    The arguments are positional.
+    """
+    kept: dict[tuple[Any, ...], Any] = {}
     _caches.append(kept)
-    return kept  # type: ignore[return-value]
+
+    @functools.wraps(function)
+    def get(*arguments: Any) -> Any:
+        with contextlib.suppress(KeyError):
+            return kept[arguments]
+        with _lock:
+            if arguments not in kept:
+                kept[arguments] = function(*arguments)
+            return kept[arguments]
+
+    return get  # type: ignore[return-value]
 
 
 def configure(
@@ -103,15 +122,37 @@ def configure(
     reset()
 
 
+_within: ContextVar[str] = ContextVar("dialect", default="")
+
+
 def chosen_dialect() -> str:
-    """The dialect that was chosen for all of this process's definitions; empty: none."""
-    return _settings.dialect
+    """The dialect that was chosen for what is being read, or for the process; empty: none."""
+    return _within.get() or _settings.dialect
+
+
+@contextlib.contextmanager
+def in_dialect(name: str) -> Iterator[None]:
+    """Within it, definitions that name no dialect are in this one; empty: in the process's.
+
+    Raises:
+        PluginError: there is no plugin of that name.
+    """
+    names = [plugin.name for plugin in manager().used() if not plugin.built_in] if name else []
+    if name and name not in names:
+        hint = did_you_mean(name, names) or "`torrefy plugins` lists the plugins."
+        raise PluginError(f'there is no dialect "{name}"', hint=hint)
+    token = _within.set(name)
+    try:
+        yield
+    finally:
+        _within.reset(token)
 
 
 def reset() -> None:
     """Forget the plugins and all that was made of them, so that they are found anew."""
-    for cache in _caches:
-        cache.cache_clear()
+    with _lock:
+        for kept in _caches:
+            kept.clear()
 
 
 class Manager:
@@ -121,8 +162,9 @@ class Manager:
     """
 
     def __init__(self, plugins: Iterable[Plugin]) -> None:
-        self._callers: dict[str, pluggy.PluginManager] = {}
-        self._given: dict[tuple[str, str], list[Contribution]] = {}
+        # By the plugins themselves: one that was left out or given in code can share a name.
+        self._callers: dict[int, pluggy.PluginManager] = {}
+        self._given: dict[tuple[int, str], list[Contribution]] = {}
         self.plugins: list[Plugin] = []
         for plugin in plugins:
             self.plugins.append(plugin)
@@ -134,15 +176,18 @@ class Manager:
         caller.add_hookspecs(hookspecs)
         try:
             caller.register(plugin.module, plugin.name)
-        except (pluggy.PluginValidationError, ValueError) as error:
+        except pluggy.PluginValidationError as error:
             plugin.fail(" ".join(str(error).split()))
+            return
+        except Exception as error:  # noqa: BLE001  a stranger's module, which pluggy looks at
+            plugin.fail(found.reason_of(error))
             return
         hooks = caller.get_hookcallers(plugin.module) or []
         unknown = [hook.name for hook in hooks if not hook.has_spec()]
         if unknown:
             hint = did_you_mean(unknown[0], HOOKS)
             plugin.fail(f"it implements {unknown[0]}, which is no hook. {hint}".rstrip())
-        self._callers[plugin.name] = caller
+        self._callers[id(plugin)] = caller
 
     def used(self) -> list[Plugin]:
         """The plugins that nothing is wrong with."""
@@ -154,26 +199,30 @@ class Manager:
         A plugin that fails is told by its name, and passed over.
         """
         asked = [p for p in self.plugins if built_in or not p.built_in]
-        for plugin in asked:
-            if plugin.built_in and plugin.module is None and hook in BUILT_IN[plugin.source]:
-                plugin.module = importlib.import_module(plugin.source)
-                self._register(plugin)
-        found = [c for p in asked if p in self.used() for c in self._asked(p, hook)]
+        with _lock:
+            for plugin in asked:
+                if plugin.built_in and plugin.module is None and hook in BUILT_IN[plugin.source]:
+                    plugin.module = importlib.import_module(plugin.source)
+                    self._register(plugin)
+            found = [c for p in asked if p in self.used() for c in self._asked(p, hook)]
         return [c for c in found if not c.plugin.error]
 
     def _asked(self, plugin: Plugin, hook: str) -> list[Contribution]:
-        key = (plugin.name, hook)
+        key = (id(plugin), hook)
         if key not in self._given:
             self._given[key] = self._ask(plugin, hook)
         return self._given[key]
 
     def _ask(self, plugin: Plugin, hook: str) -> list[Contribution]:
-        caller = getattr(self._callers[plugin.name].hook, hook)
+        caller = getattr(self._callers[id(plugin)].hook, hook)
         start = time.perf_counter()
         with contextlib.nullcontext() if plugin.built_in else found.waiting_for(plugin):
             try:
                 things = [thing for things in caller() for thing in things]
-            except Exception as error:
+            except KeyboardInterrupt:
+                found.tell(f"interrupted while plugin {plugin.title} was asked for {hook}")
+                raise
+            except (Exception, SystemExit) as error:
                 if plugin.built_in:
                     raise
                 plugin.fail(f"its hook {hook} failed: {found.reason_of(error)}")
@@ -193,6 +242,11 @@ def manager() -> Manager:
     files, disabled = found.from_environment()
     built_in = [Plugin(module, module, built_in=True) for module in BUILT_IN]
     others = found.find([*files, *_settings.files], [*disabled, *_settings.disabled])
+    names = [plugin.name for plugin in others]
+    for name in dict.fromkeys(_settings.disabled):
+        if name not in (*names, "all"):
+            hint = did_you_mean(name, names)
+            found.tell(f'there is no plugin "{name}" to leave out. {hint}'.rstrip())
     return Manager([*built_in, *others, *_settings.added])
 
 
@@ -256,6 +310,10 @@ class Named(Mapping[str, Any]):
             claims = self.claims.setdefault(name, [])
             if all(other.thing is not one.thing for other in claims):
                 claims.append(one)
+        for name, claims in list(self.claims.items()):  # those of plugins that failed meanwhile
+            self.claims[name] = [one for one in claims if not one.plugin.error]
+            if not self.claims[name]:
+                del self.claims[name]
 
     def __getitem__(self, name: str) -> Any:
         return self.choose(name)

@@ -18,7 +18,16 @@ from google.protobuf.message import Message
 
 from torrefy.errors import PluginError
 from torrefy.plugins import Plugin, cached, contributions
-from torrefy.schema.fields import NOTHING, Field, Fields, Filler, declared, has_fields, is_fields
+from torrefy.schema.fields import (
+    NOTHING,
+    Field,
+    Fields,
+    Filler,
+    declared,
+    has_fields,
+    is_fields,
+    look_through,
+)
 
 DESCRIPTORS = "schema.binpb"
 """protos/*.proto, compiled once (`make protos`); a test holds it in step with the texts."""
@@ -29,7 +38,7 @@ FIRST, LAST = 20_000_000, (1 << 29) - 1
 _TYPES = {
     bool: FieldDescriptorProto.TYPE_BOOL,
     int: FieldDescriptorProto.TYPE_INT64,
-    float: FieldDescriptorProto.TYPE_FLOAT,
+    float: FieldDescriptorProto.TYPE_DOUBLE,  # so that 0.1 is Python's 0.1, within its limits
     str: FieldDescriptorProto.TYPE_STRING,
     bytes: FieldDescriptorProto.TYPE_BYTES,
 }
@@ -59,8 +68,8 @@ class Schema:
         """Fields that plugins mean differently: a message and a name to each plugin's own field."""
         self.owners: dict[tuple[str, str], Plugin] = {}
         """Plugins' fields: a message and a name to the plugin that adds it."""
-        self.renamed: dict[str, str] = {}
-        """Disputed fields' names in messages, and what texts call them."""
+        self.renamed: dict[str, tuple[str, str]] = {}
+        """Disputed fields' names in messages, what texts call them, and whose they are."""
         self._compose(descriptors, list(claims))
         self._pool = descriptor_pool.DescriptorPool()
         for file in descriptors.file:
@@ -77,6 +86,10 @@ class Schema:
     def own_name(self, message: str, name: str, plugin: str) -> str:
         """A field's name in the message: that of a disputed one is the plugin's own."""
         return self.disputed.get((message, name), {}).get(plugin, name)
+
+    def called(self, name: str) -> str:
+        """What texts call a field, by its name in the message."""
+        return self.renamed[name][0] if name in self.renamed else name
 
     def part(self, message: Any, name: str) -> Any:
         """A field of a message by its name in a text; of a disputed one what is given."""
@@ -106,7 +119,16 @@ class Schema:
             else:
                 together.setdefault(key, []).append(claim)
         numbers: dict[tuple[str, int], Claim] = {}
+        holders: dict[str, _Holder] = {}
         for (full, name), claimed in together.items():
+            for claim in claimed:
+                if any(
+                    not claim.field.same_as(c.field) for c in claimed if c.plugin is claim.plugin
+                ):
+                    claim.plugin.fail(
+                        f'its field "{name}" of {full} is declared twice, with different meanings; '
+                        "rename one"
+                    )
             claimants = [claim for claim in claimed if not claim.plugin.error]
             if not claimants:
                 continue
@@ -119,7 +141,7 @@ class Schema:
                 own = name if alike else f"{name}__{_identifier(plugin.name)}"
                 if not alike:
                     self.disputed.setdefault((full, name), {})[plugin.name] = own
-                    self.renamed[own] = name
+                    self.renamed[own] = (name, plugin.name)
                 number = number_of(own)
                 other = numbers.setdefault((full, number), variant[0])
                 if other is not variant[0]:
@@ -129,7 +151,10 @@ class Schema:
                     )
                     continue
                 file, message = homes[full]
-                holder = _Holder(file.message_type, f"plugin_{_identifier(plugin.name)}", "caffe")
+                holder = holders.setdefault(
+                    plugin.name,
+                    _Holder(file.message_type, f"plugin_{_identifier(plugin.name)}", "caffe"),
+                )
                 _add_field(message, [c.field for c in variant], own, holder)
 
     @staticmethod
@@ -141,6 +166,11 @@ class Schema:
             inner = base[claim.message, claim.field.name].type_name.lstrip(".")
             advice = f'; add to that by extends="{inner}"' if inner else ""
             return f"{where}: the message has a field of that name already{advice}"
+        if is_fields(claim.field.kind):
+            try:
+                look_through(claim.field.kind)
+            except PluginError as error:
+                return str(error)
         return ""
 
 
@@ -151,29 +181,44 @@ class _Holder:
         self.messages = messages
         self.name = name
         self.package = package
+        self.made: dict[type[Any], DescriptorProto] = {}
+        """The messages of classes of fields; a class has the message in which it came first."""
+        self.merged: dict[str, list[type[Any]]] = {}
+        """The messages' names, and the classes whose fields they have."""
 
     def nest(self, fields: list[Field]) -> str:
         """Add a message of what several classes of fields declare; its full name."""
-        kinds = [one.kind for one in fields]
-        name = kinds[0].__name__
-        full = f".{self.package}.{self.name}.{name}"
-        found = [m for m in self.messages if m.name == self.name]
-        holder = found[0] if found else self.messages.add(name=self.name)
-        if any(nested.name == name for nested in holder.nested_type):
-            return full
-        made = holder.nested_type.add(name=name)
-        merged: dict[str, list[Field]] = {}
-        for kind in kinds:
-            for inner, one in kind.declared().items():
-                merged.setdefault(inner, []).append(one)
-        for inner, ones in merged.items():
-            _add_field(made, ones, inner, self)
-        return full
+        first = fields[0].kind
+        if first not in self.made:
+            self.made[first] = self._holder().nested_type.add(name=self._free(first.__name__))
+        made = self.made[first]
+        merged = self.merged.setdefault(made.name, [])
+        new = [one.kind for one in fields if one.kind not in merged]
+        merged += new
+        for inner in {name: None for kind in new for name in kind.declared()}:
+            ones = [kind.declared()[inner] for kind in merged if inner in kind.declared()]
+            if all(field.name != inner for field in made.field):
+                _add_field(made, ones, inner, self)
+            elif is_fields(ones[0].kind):
+                self.nest(ones)
+        return f".{self.package}.{self.name}.{made.name}"
+
+    def _holder(self) -> DescriptorProto:
+        found: list[DescriptorProto] = [m for m in self.messages if m.name == self.name]
+        return found[0] if found else self.messages.add(name=self.name)
+
+    def _free(self, name: str) -> str:
+        """A name that no other class's message has: the second Window is Window2."""
+        name = _identifier(name)
+        count = 1
+        while (free := name if count == 1 else f"{name}{count}") in self.merged:
+            count += 1
+        return free
 
 
 def _add_field(message: DescriptorProto, fields: list[Field], name: str, holder: _Holder) -> None:
     one = fields[0]
-    made = message.field.add(name=name, number=number_of(name))
+    made = message.field.add(name=name, number=number_of(name), json_name=name)
     made.label = (
         FieldDescriptorProto.LABEL_REPEATED if one.repeated else FieldDescriptorProto.LABEL_OPTIONAL
     )
@@ -186,11 +231,12 @@ def _add_field(message: DescriptorProto, fields: list[Field], name: str, holder:
     elif isinstance(one.kind, Mapping):
         # An enum's values are names of what it stands in: each enum stands alone.
         shell = message.nested_type.add(name=f"{name}_values")
-        values = shell.enum_type.add(name="Value")
+        values = shell.enum_type.add(name="_Value")
+        values.options.allow_alias = len(set(one.kind.values())) < len(one.kind)
         for value, number in one.kind.items():
             values.value.add(name=value, number=number)
         made.type = FieldDescriptorProto.TYPE_ENUM
-        made.type_name = f"{shell.name}.Value"
+        made.type_name = f"{shell.name}.{values.name}"
     else:
         made.type = _TYPES[one.kind]
     if one.default is not NOTHING and one.default is not None:
@@ -206,7 +252,8 @@ def _default_text(value: Any) -> str:
 
 
 def _identifier(name: str) -> str:
-    return re.sub(r"\W", "_", name)
+    """A plugin's name as protobuf takes it; those of two plugins differ as their names do."""
+    return re.sub(r"[^A-Za-z0-9_]", lambda match: f"_{ord(match[0]):x}", name)
 
 
 def number_of(name: str) -> int:
@@ -261,7 +308,26 @@ def _parameters_of(cls: type[Any]) -> type[Any]:
 def schema() -> Schema:
     """The schema of this process, composed on first use."""
     data = files("torrefy.schema").joinpath(DESCRIPTORS).read_bytes()
-    return Schema(descriptor_pb2.FileDescriptorSet.FromString(data), _claims())
+    claims = _claims()
+    try:
+        return Schema(descriptor_pb2.FileDescriptorSet.FromString(data), claims)
+    except (TypeError, ValueError):  # as protobuf tells what it doesn't take
+        return _without_the_unfit(data, claims)
+
+
+def _without_the_unfit(data: bytes, claims: list[Claim]) -> Schema:
+    """The schema of those plugins whose fields protobuf takes; the others are told."""
+    made = Schema(descriptor_pb2.FileDescriptorSet.FromString(data))
+    taken: list[Claim] = []
+    for name in dict.fromkeys(claim.plugin.name for claim in claims):
+        own = [claim for claim in claims if claim.plugin.name == name]
+        try:
+            made = Schema(descriptor_pb2.FileDescriptorSet.FromString(data), [*taken, *own])
+        except (TypeError, ValueError) as error:
+            own[0].plugin.fail(f"protobuf doesn't take its fields: {error}")
+        else:
+            taken += own
+    return made
 
 
 def new_message(name: str) -> Any:

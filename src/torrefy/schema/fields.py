@@ -12,12 +12,15 @@ from __future__ import annotations
 import enum
 import inspect
 import math
+import re
 import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin
+
+from google.protobuf.message import Message
 
 from torrefy.errors import PluginError
 
@@ -32,6 +35,8 @@ class _Nothing:
 
 NOTHING = _Nothing()
 """There is no default."""
+_LARGEST = sys.float_info.max
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -76,15 +81,21 @@ class Field:
             return True
         return self.above < value < self.below and self.at_least <= value <= self.at_most
 
-    def same_as(self, other: Field) -> bool:
-        """Whether a text means the same by both: their kinds and defaults agree."""
+    def same_as(self, other: Field, above: tuple[tuple[Any, Any], ...] = ()) -> bool:
+        """Whether a text means the same by both: their kinds and defaults agree.
+
+        `above`: the pairs of messages that they stand in, for messages that hold themselves.
+        """
         if (self.repeated, self.default, self.required) != (
             other.repeated, other.default, other.required,
         ):  # fmt: skip
             return False
         if is_fields(self.kind) and is_fields(other.kind):
+            pair = (self.kind, other.kind)
             mine, theirs = self.kind.declared(), other.kind.declared()
-            return all(mine[n].same_as(theirs[n]) for n in mine.keys() & theirs.keys())
+            return pair in above or all(
+                mine[n].same_as(theirs[n], (*above, pair)) for n in mine.keys() & theirs.keys()
+            )
         return bool(self.kind == other.kind)
 
 
@@ -187,25 +198,56 @@ def has_fields(cls: type[Any]) -> bool:
     return any(isinstance(v, Field) for parent in cls.__mro__ for v in vars(parent).values())
 
 
+def look_through(cls: type[Any], above: tuple[type[Any], ...] = ()) -> None:
+    """Look at every class of fields inside one, for what can't be a message.
+
+    Args:
+        cls: the class.
+        above: the classes that it stands in.
+
+    Raises:
+        PluginError: an annotation or a default is wrong; or a class always holds itself, so
+            that its defaults have no end.
+    """
+    if cls in above:
+        return
+    for one in declared(cls).values():
+        if is_fields(one.kind):
+            look_through(one.kind, (*above, cls))
+    inside = [cls]
+    for kind in inside:
+        always = [f.kind for f in declared(kind).values() if not (f.repeated or f.optional)]
+        inside += [one for one in always if is_fields(one) and one not in inside]
+        if cls in always:
+            raise PluginError(
+                f"{cls.__module__}.{cls.__qualname__} always holds another of itself; "
+                f"let the field be {cls.__name__} | None"
+            )
+
+
 def _resolved(cls: type[Any], name: str, given: Field) -> Field:
     where = f"{cls.__module__}.{cls.__qualname__}.{name}"
-    note = inspect.get_annotations(cls).get(name)
-    if isinstance(note, str):
-        scope = vars(sys.modules.get(cls.__module__, types))
-        try:
-            note = eval(note, {**scope, cls.__name__: cls})  # noqa: S307  the plugin's own code
-        except Exception as error:
-            raise PluginError(f"{where}: its annotation can't be read: {error}") from error
-    kind, repeated, optional = note, False, False
+    if (
+        not _NAME.fullmatch(name)
+        or hasattr(Message, name)
+        or (is_fields(cls) and hasattr(Fields, name))
+    ):
+        raise PluginError(
+            f"{where}: a field can't have this name; it begins with a letter, goes on in letters, "
+            "digits and _, and is no name of protobuf's or of Fields"
+        )
+    kind = _evaluated(cls, inspect.get_annotations(cls).get(name), where)
+    repeated = optional = False
     if get_origin(kind) is list:
-        (kind,), repeated = get_args(kind), True
+        kind, repeated = next(iter(get_args(kind)), None), True
     elif get_origin(kind) in (Union, types.UnionType):
         kinds = [k for k in get_args(kind) if k is not type(None)]
         kind, optional = (kinds[0] if len(kinds) == 1 else None), len(kinds) < len(get_args(kind))
+    kind = _evaluated(cls, kind, where)
     if get_origin(kind) is Literal:
-        kind = {str(value): i for i, value in enumerate(get_args(kind))}
+        kind = _enum({value: i for i, value in enumerate(get_args(kind))}, where)
     elif isinstance(kind, type) and issubclass(kind, enum.IntEnum):
-        kind = {member.name: int(member) for member in kind}
+        kind = _enum({name: int(member) for name, member in kind.__members__.items()}, where)
     elif kind not in (bool, int, float, str, bytes, Filler) and not is_fields(kind):
         raise PluginError(
             f"{where}: a field is annotated as bool, int, float, str, bytes, Literal[…], an "
@@ -215,21 +257,56 @@ def _resolved(cls: type[Any], name: str, given: Field) -> Field:
     return replace(found, default=_default(found, where))
 
 
+def _evaluated(cls: type[Any], note: Any, where: str) -> Any:
+    """An annotation, or a part of it, that may be written as a text."""
+    scope = {**vars(sys.modules.get(cls.__module__, types)), cls.__name__: cls}
+    for _ in range(2):  # a text in quotes, of which `from __future__ import annotations` makes two
+        note = note.__forward_arg__ if isinstance(note, typing.ForwardRef) else note
+        if isinstance(note, str):
+            try:
+                note = eval(note, scope)  # noqa: S307  the plugin's own code
+            except Exception as error:
+                raise PluginError(f"{where}: its annotation can't be read: {error}") from error
+    return note
+
+
+def _enum(values: dict[Any, int], where: str) -> dict[str, int]:
+    if not values or not all(
+        isinstance(name, str) and _NAME.fullmatch(name) and -(2**31) <= number < 2**31
+        for name, number in values.items()
+    ):
+        raise PluginError(
+            f"{where}: an enum's values are words, of letters, digits and _, that stand for 32-bit "
+            f"integers; found {', '.join(f'{n!r} = {i}' for n, i in values.items()) or 'none'}"
+        )
+    return values
+
+
 def _default(one: Field, where: str) -> Any:
     default = one.default
     if isinstance(default, enum.IntEnum):
-        default = default.name
+        default = default.name if isinstance(one.kind, Mapping) else int(default)
     if default is NOTHING or (one.optional and default is None):
         return NOTHING if not one.optional else None
     if one.repeated or one.kind is Filler or is_fields(one.kind):
         raise PluginError(f"{where}: a list or a message has no default")
-    if isinstance(one.kind, Mapping):
-        fits = default in one.kind
-    else:
-        fits = isinstance(default, one.kind) or (one.kind is float and isinstance(default, int))
-    if not fits or not one.takes(default):
+    if not _fits(one.kind, default) or not one.takes(default):
         raise PluginError(f"{where}: it doesn't take its own default {default!r}")
     return float(default) if one.kind is float else default
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Whether a field of that kind can hold a value."""
+    if isinstance(kind, Mapping):
+        return value in list(kind)
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if isinstance(value, int):
+        low, high = (-(2**63), 2**63 - 1) if kind is int else (-_LARGEST, _LARGEST)
+        return kind in (int, float) and low <= value <= high
+    if isinstance(value, str):
+        return kind is str and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return isinstance(value, kind)
 
 
 def values(cls: type[Any], message: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -70,12 +70,20 @@ def format_text(source: Source, message: str = "caffe.NetParameter") -> str:
     return text
 
 
-def write_text(message: Any) -> str:
-    """A message as prototxt in Torrefy's layout, fields in the order of their numbers."""
+def write_text(message: Any, dialect: str = "") -> str:
+    """A message as prototxt in Torrefy's layout, fields in the order of their numbers.
+
+    A comment names its dialect: the one given, or that of a name which plugins mean differently.
+    """
     text = text_format.MessageToString(message, as_utf8=True)
-    for own, name in schema().renamed.items():
-        text = re.sub(rf"(?m)^(\s*){re.escape(own)}(?=:| {{)", rf"\1{name}", text)
-    return _layout(text)
+    dialects = [dialect] if dialect else []
+    for own, (name, plugin) in schema().renamed.items():
+        text, count = re.subn(rf"(?m)^(\s*){re.escape(own)}(?=:| {{)", rf"\1{name}", text)
+        if count and plugin not in dialects:
+            dialects.append(plugin)
+    # One text can't have two: it is left to its reader to choose.
+    line = f"# torrefy: dialect={dialects[0]}\n" if len(dialects) == 1 else ""
+    return line + _layout(text)
 
 
 def _layout(text: str) -> str:

@@ -49,7 +49,11 @@ _BOOLS = {
     "false": False, "False": False, "f": False, "0": False,
 }  # fmt: skip
 _CLOSES = {"{": "}", "<": ">"}
-_DIALECT = re.compile(r"(?m)#[ \t]*torrefy:[ \t]*dialect[ \t]*=[ \t]*([\w.-]+)")
+_DIALECT = re.compile(
+    r"""(?m)^(?:[^"'#\n]++|"(?:[^"\\\n]|\\.)*+"|'(?:[^'\\\n]|\\.)*+')*+  # no comment, then one
+    \#[ \t]*torrefy:[ \t]*dialect[ \t]*=[ \t]*([\w.-]+)""",
+    re.VERBOSE,
+)
 
 
 def read_text(path: Path | str, message: str = "caffe.NetParameter") -> Definition:
@@ -289,7 +293,7 @@ class _Parser:
 
     def scalar(self, field: FieldDescriptor) -> Any:
         """One scalar value by the field's type; None after a problem was noted."""
-        kind = field.cpp_type
+        kind, name = field.cpp_type, self.schema.called(field.name)
         if kind == FieldDescriptor.CPPTYPE_STRING:
             return self.string(field)
         start, minus = self.start, False
@@ -298,7 +302,7 @@ class _Parser:
             self.next()
         token, token_kind = self.token, self.kind
         if token_kind not in (_WORD, _NUMBER, _TEXT):
-            raise self.stop(f'a value for "{field.name}"')
+            raise self.stop(f'a value for "{name}"')
         self.next()
         written = ("-" if minus else "") + token
         if token_kind != _TEXT:
@@ -309,25 +313,26 @@ class _Parser:
                     number = -number if minus else number
                     if low <= number <= high:
                         return number
-                self.problem(f'"{field.name}" takes {what}, found {written}', start)
+                self.problem(f'"{name}" takes {what}, found {written}', start)
                 return None
             if kind in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
                 value = _float(token)
                 if value is not None:
                     return -value if minus else value
-                self.problem(f'"{field.name}" takes a number, found {written}', start)
+                self.problem(f'"{name}" takes a number, found {written}', start)
                 return None
             if kind == FieldDescriptor.CPPTYPE_BOOL and not minus and token in _BOOLS:
                 return _BOOLS[token]
         if kind == FieldDescriptor.CPPTYPE_BOOL:
-            self.problem(f'"{field.name}" takes true or false, found {written}', start)
+            self.problem(f'"{name}" takes true or false, found {written}', start)
         elif kind == FieldDescriptor.CPPTYPE_ENUM:
             return self.enum(field, written, token_kind, start)
         else:
-            self.problem(f'"{field.name}" takes a number, found {written}', start)
+            self.problem(f'"{name}" takes a number, found {written}', start)
         return None
 
     def enum(self, field: FieldDescriptor, written: str, kind: int, start: int) -> Any:
+        name = self.schema.called(field.name)
         kinds: Any = field.enum_type
         values = kinds.values_by_name
         if kind == _WORD and written in values:
@@ -343,19 +348,20 @@ class _Parser:
         else:
             hint = did_you_mean(bare, names)
         listed = ", ".join(names if len(names) <= 8 else [*names[:8], "…"])
-        self.problem(f'"{field.name}" takes one of {listed}; found {written}', start, hint)
+        self.problem(f'"{name}" takes one of {listed}; found {written}', start, hint)
         return None
 
     def string(self, field: FieldDescriptor) -> Any:
+        name = self.schema.called(field.name)
         if self.kind != _TEXT:
             if self.kind in (_WORD, _NUMBER):
                 self.problem(
-                    f'"{field.name}" takes a text in quotes, found {self.token}',
+                    f'"{name}" takes a text in quotes, found {self.token}',
                     hint=f'Write "{self.token}".',
                 )
                 self.next()
                 return None
-            raise self.stop(f'a text in quotes for "{field.name}"')
+            raise self.stop(f'a text in quotes for "{name}"')
         parts = []
         start = self.start
         while self.kind == _TEXT:

@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torrefy.errors import TorrefyError, did_you_mean
-from torrefy.plugins import Named, cached, named, owner_of
+from torrefy.plugins import Named, cached, chosen_dialect, named, owner_of
 from torrefy.schema import new_message, schema, write_text
 
 
 @cached
 def _classes() -> Named:
     """The layer classes by type."""
+    schema()  # first: a plugin whose fields can't be has no layers either
     return named("torrefy_layers", "type_name", "layer type")
 
 
@@ -64,9 +65,9 @@ class Call:
         field = _field_of(_classes()[self.kind])
         mine = self.layer.DESCRIPTOR.fields_by_name
         own = mine[field].message_type.fields_by_name if field else {}
-        if key in own:
+        if field and _own_name(getattr(self.layer, field), key) in own:
             return getattr(self.layer, field)
-        if key not in mine:
+        if _own_name(self.layer, key) not in mine:
             names = [*own, *mine, "ntop", "in_place", "name"]
             raise TorrefyError(
                 f"L.{self.kind} has no parameter {key}", hint=did_you_mean(key, names)
@@ -76,11 +77,12 @@ class Call:
 
 def _put(message: Any, key: str, value: Any, what: str) -> None:
     """Set a field from Python: dicts are messages, lists repeat, texts name enum values."""
+    inside = f"{what}.{key}"
+    given, key = key, _own_name(message, key)
     field = message.DESCRIPTOR.fields_by_name.get(key)
     if field is None:
         names = message.DESCRIPTOR.fields_by_name
-        raise TorrefyError(f"{what} has no field {key}", hint=did_you_mean(key, names))
-    inside = f"{what}.{key}"
+        raise TorrefyError(f"{what} has no field {given}", hint=did_you_mean(given, names))
     if hasattr(value, "tolist"):
         value = value.tolist()  # numpy's numbers and arrays
     if field.is_repeated:
@@ -94,6 +96,11 @@ def _put(message: Any, key: str, value: Any, what: str) -> None:
         _fill(getattr(message, key), value, inside)
     else:
         _guarded(inside, functools.partial(setattr, message, key), _scalar(field, value, inside))
+
+
+def _own_name(message: Any, name: str) -> str:
+    """A field's name in the message: where plugins differ, that of the chosen dialect's."""
+    return schema().own_name(message.DESCRIPTOR.full_name, name, chosen_dialect())
 
 
 def _fill(message: Any, value: Any, what: str) -> None:

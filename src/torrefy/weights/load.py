@@ -12,6 +12,7 @@ from torrefy.errors import DefinitionError, Place, TorrefyError
 from torrefy.graph import state_of
 from torrefy.net.net import Net, compile_net
 from torrefy.net.stored import read_weights
+from torrefy.plugins import in_dialect
 from torrefy.schema import Definition, parse_text, read_text, upgrade, write_text
 from torrefy.weights.copy import match_weights
 
@@ -28,6 +29,7 @@ def load_net(
     seed: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     allow_python: Collection[str] = (),
+    dialect: str = "",
 ) -> Net:
     """Compile a prototxt into a net, with weights from a file.
 
@@ -48,7 +50,11 @@ def load_net(
         allow_python: the classes of `Python` layers that may run, as a definition is no reason
             to run code: "module.Class", or "module.*" for all of a module.
 
+        dialect: the plugin whose meaning counts where several have one name, as a line
+            `# torrefy: dialect=NAME` in the definition says it.
+
     Raises:
+        PluginError: there is no such dialect.
         DefinitionError: with all that is wrong with the definition, each with its place.
         WeightsError: the file can't be read or does not fit.
 
@@ -56,31 +62,35 @@ def load_net(
         net = torrefy.load_net("deploy.prototxt", weights="net.caffemodel")
         prob = net(data=picture)["prob"]
     """
-    if isinstance(definition, Message):
-        definition = parse_text(write_text(definition), file="NetParameter")
-    elif isinstance(definition, (str, Path)):
-        definition = _read(definition)
-    elif not isinstance(definition, Definition):
-        raise TorrefyError(
-            f"a definition is a path or a NetParameter, found {type(definition).__name__}",
-            hint="Give its to_proto()." if hasattr(definition, "to_proto") else "",
+    with in_dialect(dialect):
+        upgraded = upgrade(_definition_of(definition))
+        net = compile_net(
+            upgraded,
+            state_of(upgraded.message, phase, level, stages),
+            device,
+            fill=weights is None,
+            seed=seed,
+            shapes=shapes,
+            allow_python=allow_python,
         )
-    definition = upgrade(definition)
-    state = state_of(definition.message, phase, level, stages)
-    net = compile_net(
-        definition,
-        state,
-        device,
-        fill=weights is None,
-        seed=seed,
-        shapes=shapes,
-        allow_python=allow_python,
-    )
     if weights is not None:
         match = match_weights(net, read_weights(weights), fresh)
         net.fill(match.report.fresh, seed)  # first: what a fresh layer shares is not its to fill
         match.copy()
     return net
+
+
+def _definition_of(given: str | Path | Definition | Message) -> Definition:
+    if isinstance(given, Definition):
+        return given
+    if isinstance(given, Message):
+        return parse_text(write_text(given), file="NetParameter")
+    if isinstance(given, (str, Path)):
+        return _read(given)
+    raise TorrefyError(
+        f"a definition is a path or a NetParameter, found {type(given).__name__}",
+        hint="Give its to_proto()." if hasattr(given, "to_proto") else "",
+    )
 
 
 def _read(path: str | Path) -> Definition:
