@@ -23,6 +23,7 @@ from torrefy.plugins.lazy import Lazy
 BUILT_IN = {
     "torrefy.layers": ("torrefy_layers", "torrefy_fillers"),
     "torrefy.lint": ("torrefy_lint_rules",),
+    "torrefy.train": ("torrefy_solvers", "torrefy_lr_policies"),
     "torrefy.weights": ("torrefy_weight_formats",),
     "torrefy.zoo": ("torrefy_zoo_paths",),
 }

@@ -1,0 +1,491 @@
+"""The solver: a definition, a net, and the loop that trains it as Caffe does."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from google.protobuf.message import Message
+from torch import Tensor
+
+from torrefy.errors import DefinitionError, TorrefyError, WeightsError, did_you_mean
+from torrefy.net.net import Net
+from torrefy.net.stored import read_weights
+from torrefy.schema import Definition, parse_text, read_text, upgrade, write_text
+from torrefy.schema.solver import snapshot_prefix
+from torrefy.train import display, nets, snapshots
+from torrefy.train.feed import Batch, Feed, IterableFeed, Peeked, feeds_for
+from torrefy.train.learned import Learned, learned_blobs, param_groups
+from torrefy.train.optimisers import SolverOptimizer, solver_types
+from torrefy.train.policies import Progress, find_policy, learning_rate
+from torrefy.weights.copy import copy_weights, match_weights
+
+MESSAGE = "caffe.SolverParameter"
+Feeding = Feed | Iterable[Batch]
+"""Where batches come from: a `Feed`, or any iterable of batches."""
+
+_HARMLESS = {
+    "solver_mode": "the device is chosen by the argument `device`",
+    "device_id": "the device is chosen by the argument `device`",
+    "layer_wise_reduce": "there is one process",
+    "snapshot_diff": "gradients are not written",
+    "debug_info": "it prints nothing here",
+}
+"""Fields that are read over, and why."""
+
+_log = logging.getLogger("torrefy.train")
+
+
+class Solver:
+    """Trains a net by a solver's definition.
+
+    All of SolverParameter counts, but for a few fields that `notes` tells of. Paths in the text
+    are relative to the working folder, as Caffe's. What Caffe logs goes, line by line as Caffe
+    words it, to `log`: the logger "torrefy.train" unless something else is put there.
+
+    Example:
+        solver = torrefy.Solver("solver.prototxt", weights="pretrained.caffemodel", device="cuda")
+        losses = solver.step(100)
+        solver.solve()
+        solver.net.save("trained.caffemodel")
+    """
+
+    def __init__(
+        self,
+        solver: str | Path | Definition | Message,
+        weights: str | Path | Sequence[str | Path] | None = None,
+        resume: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        *,
+        feeds: Feeding | None = None,
+        test_feeds: Feeding | Sequence[Feeding] | None = None,
+        allow_python: Collection[str] = (),
+    ) -> None:
+        """Build the nets, and load weights or a snapshot.
+
+        Args:
+            solver: a prototxt's path, a definition read before, or a SolverParameter.
+            weights: files of weights to begin from, in place of the field `weights`. Layers that
+                they have nothing for keep their fillers' values, as in Caffe; `notes` says which.
+            resume: a solverstate, Caffe's or ours, or a folder whose newest one is meant.
+            device: where the nets are: "cpu", "cuda", "cuda:1".
+            feeds: what the train net gets in place of what its data layers name: a `Feed`, or
+                an iterable of batches (dicts by blob, or tuples in the order of the inputs) that
+                can be run through again and again, as a list or a torch DataLoader.
+            test_feeds: the same for the test nets: one for all, or a list with one for each.
+            allow_python: as for `torrefy.load_net`.
+
+        Raises:
+            DefinitionError: the solver or a net is wrong; with all that is wrong with it.
+            WeightsError: a file can't be read, or does not fit.
+            TorrefyError: nothing feeds a net, or nothing in it learns.
+        """
+        self.definition = _definition(solver)
+        self.parameter: Any = self.definition.message
+        self.notes: list[str] = list(self.definition.notes)
+        """What was read over, which layers got no weights: what the user may want to know."""
+        self.log: Callable[[str], None] = _log.info
+        """Gets each line that Caffe would log."""
+        self.device = torch.device(device)
+        self.scores: list[dict[str, Tensor]] = []
+        """What the last test gave, for each test net: every output, averaged over its batches."""
+        self._progress = Progress()
+        self._losses: deque[Tensor] = deque(maxlen=max(1, self.parameter.average_loss))
+        self._stopping = False
+        self._snapshot_wanted = False
+        self._shown = time.monotonic(), 0
+        if weights is not None and resume is not None:
+            raise TorrefyError(
+                "weights and resume are both given",
+                hint="A snapshot has its own weights: give one of them.",
+            )
+        self._check()
+        self.policy = find_policy(self.definition)
+        kind = self._kind()
+        trained, tested = nets.train_net(self.definition), nets.test_nets(self.definition)
+        seed = self.parameter.random_seed if self.parameter.random_seed >= 0 else None
+        if seed is not None:
+            torch.manual_seed(seed)
+        self.feed = self._feed(trained, feeds)
+        self.net: Net = trained.compile(self.feed.shapes(), device, seed, allow_python)
+        """The net that is trained, in phase train."""
+        nets.refuse_if_idle(self.net)
+        self.test_feeds: list[Peeked] = []
+        self.test_nets: list[Net] = []
+        """The nets that are tested; their params are those of `net`."""
+        for declared, given in zip(tested, _each(test_feeds, len(tested)), strict=True):
+            feed = self._feed(declared, given)
+            tester = declared.compile(feed.shapes(), device, seed, allow_python)
+            nets.share_weights(self.net, tester)
+            self.test_feeds.append(feed)
+            self.test_nets.append(tester)
+        self.learned: list[Learned] = learned_blobs(self.net)
+        """The blobs that a solverstate keeps a history of, in its order."""
+        self.optimizer: SolverOptimizer = self._optimizer(kind)
+        if resume is not None:
+            self.restore(resume)
+        else:
+            self._load(self.parameter.weights if weights is None else weights)
+
+    # --- What it is at ---
+
+    @property
+    def iteration(self) -> int:
+        """How many updates were made."""
+        return self._progress.iteration
+
+    @property
+    def lr(self) -> float:
+        """The rate of the next update, before lr_mult."""
+        return learning_rate(self.policy, self.parameter, copy.copy(self._progress))
+
+    @property
+    def smoothed_loss(self) -> float:
+        """The mean of the last `average_loss` losses; NaN before the first."""
+        if not self._losses:
+            return math.nan
+        return float(torch.stack(list(self._losses)).mean())
+
+    # --- The loop ---
+
+    def step(self, iterations: int = 1) -> list[float]:
+        """Make some updates, with the tests, lines and snapshots that are due on the way.
+
+        Returns:
+            The loss of each iteration before its update, averaged over iter_size passes. They
+            are fewer than `iterations` where `stop` was called.
+
+        Raises:
+            TorrefyError: the rate is no finite number.
+        """
+        losses = list(self._run(iterations))
+        return torch.stack(losses).tolist() if losses else []
+
+    def solve(self) -> None:
+        """Train to max_iter, then snapshot (unless snapshot_after_train says no) and test.
+
+        After `stop` it ends at once, with a snapshot too.
+        """
+        parameter = self.parameter
+        for _ in self._run(parameter.max_iter - self.iteration):
+            pass
+        due = not parameter.snapshot or self.iteration % parameter.snapshot
+        if parameter.snapshot_after_train and due:
+            self.snapshot()
+        if self._stopping:
+            return
+        if parameter.display and not self.iteration % parameter.display:
+            with torch.no_grad():
+                loss, tops = self._forward()
+            self._losses.append(loss)
+            self._tell_loss(tops)
+        if parameter.test_interval and not self.iteration % parameter.test_interval:
+            self.test()
+
+    def stop(self) -> None:
+        """End `step` or `solve` after the present iteration. A signal handler may call it."""
+        self._stopping = True
+
+    def request_snapshot(self) -> None:
+        """Snapshot after the present iteration. A signal handler may call it."""
+        self._snapshot_wanted = True
+
+    def _run(self, iterations: int) -> Iterator[Tensor]:
+        """Iterations, each loss as a tensor on the device: it is waited for where it is read."""
+        parameter = self.parameter
+        self._stopping = False
+        self._losses.clear()
+        self._shown = time.monotonic(), self.iteration
+        for _ in range(iterations):
+            interval = parameter.test_interval
+            first = self.iteration or parameter.test_initialization
+            if interval and not self.iteration % interval and first:
+                self.test()
+                if self._stopping:
+                    return
+            loss, tops = self._backward()
+            self._losses.append(loss)
+            shows = parameter.display and not self.iteration % parameter.display
+            if shows:
+                self._tell_loss(tops)
+            rate = self._update()
+            if shows:
+                self.log(display.rate_line(self.iteration - 1, rate))
+            due = parameter.snapshot and not self.iteration % parameter.snapshot
+            if due or self._snapshot_wanted:
+                self.snapshot()
+            yield loss
+            if self._stopping:
+                return
+
+    def _forward(self) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = next(self.feed)
+        tops = self.net(**{name: self._there(batch[name]) for name in self.net.inputs})
+        return self.net.loss(tops), tops
+
+    def _there(self, array: Tensor) -> Tensor:
+        return array.to(self.device, non_blocking=True)
+
+    def _backward(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """The passes of one iteration; gradients are summed."""
+        self.optimizer.zero_grad(set_to_none=True)
+        total: Tensor | None = None
+        tops: dict[str, Tensor] = {}
+        for _ in range(self.parameter.iter_size):
+            loss, tops = self._forward()
+            if loss.requires_grad:
+                loss.backward()  # type: ignore[no-untyped-call]
+            total = loss.detach() if total is None else total + loss.detach()
+        if total is None:
+            raise TorrefyError("iter_size is below 1")
+        return total / self.parameter.iter_size, tops
+
+    def _update(self) -> float:
+        """The optimiser's step at the rate of the day, which is returned."""
+        rate = learning_rate(self.policy, self.parameter, self._progress)
+        if not math.isfinite(rate):
+            raise TorrefyError(
+                f"the learning rate of iteration {self.iteration} is {rate}",
+                place=self.definition.place("lr_policy"),
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+            for param in group["params"]:
+                if param.grad is None:  # under no loss: decayed all the same, as in Caffe
+                    param.grad = torch.zeros_like(param)
+        self.optimizer.step()
+        self._progress.iteration += 1
+        return rate
+
+    def _tell_loss(self, tops: Mapping[str, Tensor]) -> None:
+        now = time.monotonic()
+        speed = now - self._shown[0], self.iteration - self._shown[1]
+        self._shown = now, self.iteration
+        self.log(display.iteration_line(self.iteration, self.smoothed_loss, speed))
+        for line in display.output_lines("Train", tops, self.net.loss_weights):
+            self.log(line)
+
+    # --- Tests ---
+
+    def test(self) -> list[dict[str, Tensor]]:
+        """Run every test net over test_iter batches of its data.
+
+        Returns:
+            For each net its outputs by blob, averaged over the batches; with test_compute_loss
+            also, as "loss", the weighted sum of those that count in the loss, where no blob is
+            called so. `scores` keeps it.
+        """
+        self.scores = [self._test(i) for i in range(len(self.test_nets))]
+        return self.scores
+
+    def _test(self, index: int) -> dict[str, Tensor]:
+        self.log(f"Iteration {self.iteration}, Testing net (#{index})")
+        net, feed = self.test_nets[index], self.test_feeds[index]
+        nets.share_weights(self.net, net)  # statistics, too, wherever they have moved to
+        count = self.parameter.test_iter[index]
+        sums: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for _ in range(count):
+                batch = next(feed)
+                tops = net(**{name: self._there(batch[name]) for name in net.inputs})
+                if self.parameter.test_compute_loss:
+                    tops.setdefault("loss", net.loss(net_losses(net, tops)))
+                for name, top in tops.items():
+                    sums[name] = sums[name] + top if name in sums else top
+        scores = {name: (total / count).cpu() for name, total in sums.items()}
+        for line in display.output_lines("Test", scores, net.loss_weights):
+            self.log(line)
+        return scores
+
+    # --- Snapshots ---
+
+    def snapshot(self) -> Path:
+        """Write `PREFIX_iter_N.caffemodel` and `.solverstate`, or the same with `.h5`.
+
+        Beside them `PREFIX_iter_N.torrefy.safetensors` keeps where the data and the random
+        numbers are, so that a resumed run goes on as if it had not been broken off.
+
+        Returns:
+            The solverstate's path.
+
+        Raises:
+            WeightsError: a file can't be written.
+        """
+        self._snapshot_wanted = False
+        kept = self.optimizer.history(one.blob for one in self.learned)
+        shapes = [tuple(one.blob.shape) for one in self.learned] * len(self.optimizer.histories)
+        history = tuple(
+            np.zeros(shape, np.float32) if blob is None else blob.float().cpu().numpy()
+            for blob, shape in zip(kept, shapes, strict=True)
+        )
+        progress = self._progress
+        state = snapshots.SolverState(progress.iteration, progress.current_step, history)
+        path = snapshots.write_snapshot(
+            snapshot_prefix(self.definition),
+            self.net,
+            state,
+            self._extra(),
+            self.parameter.SnapshotFormat.Name(self.parameter.snapshot_format),
+        )
+        self.log(f"Snapshotting solver state to {path}")
+        return path
+
+    def restore(self, path: str | Path) -> None:
+        """Go on where a snapshot was made: of ours exactly there; of Caffe's as Caffe does.
+
+        Args:
+            path: a solverstate, or a folder whose newest one is meant.
+
+        Raises:
+            WeightsError: a file can't be read, or is of another net or type of solver. Nothing
+                has changed then.
+        """
+        state = snapshots.read_state(snapshots.find_state(path))
+        snapshots.check_history(
+            state,
+            [
+                (f'blob {one.index} of layer "{one.layer}"', tuple(one.blob.shape))
+                for _ in self.optimizer.histories
+                for one in self.learned
+            ],
+        )
+        match = match_weights(self.net, read_weights(snapshots.weights_of(state)))
+        extra = snapshots.read_extra(state)
+        match.copy()
+        history = [torch.from_numpy(np.array(blob, np.float32)) for blob in state.history]
+        self.optimizer.restore([one.blob for one in self.learned], history, state.iteration)
+        self._progress = Progress(state.iteration, state.current_step)
+        if extra is None:
+            self.notes.append(
+                f"{state.source}: nothing tells where the data were, so they begin anew, as in "
+                "Caffe"
+            )
+            return
+        for feed, where in zip(
+            (self.feed, *self.test_feeds), extra.facts.get("feeds", ()), strict=False
+        ):
+            feed.load_state_dict(where)
+        _set_random(extra.tensors, self.device)
+
+    def _extra(self) -> snapshots.Extra:
+        feeds = [feed.state_dict() for feed in (self.feed, *self.test_feeds)]
+        return snapshots.Extra(_random(self.device), {"feeds": json.loads(json.dumps(feeds))})
+
+    # --- Making it ---
+
+    def _check(self) -> None:
+        """What can be told wrong before any net is read."""
+        parameter, place = self.parameter, self.definition.place
+        for name in ("max_iter", "snapshot", "display", "test_interval", "warmup_iter"):
+            if getattr(parameter, name) < 0:
+                raise DefinitionError(
+                    f"{name} must be 0 or more, found {getattr(parameter, name)}",
+                    place=place(name),
+                )
+        for name in ("iter_size", "average_loss"):
+            if getattr(parameter, name) < 1:
+                raise DefinitionError(
+                    f"{name} must be 1 or more, found {getattr(parameter, name)}",
+                    place=place(name),
+                )
+        if parameter.snapshot or parameter.snapshot_after_train:
+            snapshots.check_folder(snapshot_prefix(self.definition), place("snapshot_prefix"))
+        for name, reason in _HARMLESS.items():
+            if parameter.HasField(name):
+                self.notes.append(f"{place(name)}: {name} is read over: {reason}")
+
+    def _kind(self) -> type[SolverOptimizer]:
+        known = solver_types()
+        name = self.parameter.type
+        if name not in known:
+            raise DefinitionError(
+                f'there is no solver type "{name}"',
+                place=self.definition.place("type"),
+                hint=did_you_mean(name, known) or f"There are {', '.join(known)}.",
+            )
+        found: type[SolverOptimizer] = known[name]
+        return found
+
+    def _optimizer(self, kind: type[SolverOptimizer]) -> SolverOptimizer:
+        try:
+            return kind(param_groups(self.learned), **kind.options(self.parameter))
+        except TorrefyError as error:
+            raise DefinitionError(error.within(place=self.definition.place("type")).problems) from (
+                None
+            )
+
+    def _feed(self, declared: nets.Declared, given: Feeding | None) -> Peeked:
+        if given is None:
+            return Peeked(feeds_for(declared.definition, declared.feeding, declared.state.phase))
+        feed = given if isinstance(given, Feed) else IterableFeed(given, declared.inputs)
+        return Peeked(feed)
+
+    def _load(self, weights: str | Path | Iterable[str | Path]) -> None:
+        """Copy weights into the net, as Caffe's option -weights: what is missing stays new."""
+        given = [weights] if isinstance(weights, (str, Path)) else list(weights)
+        files = [
+            part.strip()
+            for one in given
+            for part in ([str(one)] if Path(one).exists() else str(one).split(","))
+        ]
+        for file in files:
+            report = copy_weights(self.net, read_weights(file), fresh=["*"])
+            if not report.copied:
+                raise WeightsError(f"{file} has nothing for any layer of the net")
+            for tester in self.test_nets:
+                nets.share_weights(self.net, tester)
+            self.notes.append(f"{file}: {report}")
+
+
+def net_losses(net: Net, tops: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tops that count in a net's loss; one that was not computed counts as 0."""
+    return {name: tops.get(name, torch.zeros(())) for name in net.loss_weights}
+
+
+def _definition(solver: str | Path | Definition | Message) -> Definition:
+    if isinstance(solver, Message):
+        solver = parse_text(write_text(solver), MESSAGE, "SolverParameter")
+    elif isinstance(solver, (str, Path)):
+        solver = read_text(solver, MESSAGE)
+    elif not isinstance(solver, Definition):
+        raise TorrefyError(
+            f"a solver is a path or a SolverParameter, found {type(solver).__name__}"
+        )
+    return replace(upgrade(solver), root=solver.root)
+
+
+def _each(feeds: Feeding | Sequence[Feeding] | None, count: int) -> Sequence[Feeding | None]:
+    """What feeds each test net."""
+    if feeds is None:
+        return [None] * count
+    if count == 1 and not (isinstance(feeds, (list, tuple)) and len(feeds) == 1):
+        return [feeds]  # type: ignore[list-item]
+    given = list(feeds) if isinstance(feeds, (list, tuple)) else [feeds]
+    if len(given) != count:
+        raise TorrefyError(f"{count} test nets, but {len(given)} test_feeds: give one for each")
+    return given  # type: ignore[return-value]
+
+
+def _random(device: torch.device) -> dict[str, np.ndarray[Any, Any]]:
+    """The states of torch's random numbers."""
+    states = {"random.cpu": torch.get_rng_state().numpy()}
+    if device.type == "cuda":
+        states["random.cuda"] = torch.cuda.get_rng_state(device).numpy()
+    return states
+
+
+def _set_random(states: Mapping[str, np.ndarray[Any, Any]], device: torch.device) -> None:
+    if "random.cpu" in states:
+        torch.set_rng_state(torch.from_numpy(states["random.cpu"].copy()))
+    if device.type == "cuda" and "random.cuda" in states:
+        torch.cuda.set_rng_state(torch.from_numpy(states["random.cuda"].copy()), device)
