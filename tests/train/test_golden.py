@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from tests.conftest import SHARED
 
-from torrefy.schema import new_message, read_text
-from torrefy.train.feed import Arrays
+from torrefy.schema import new_message
 from torrefy.train.snapshots import read_state
 from torrefy.train.solver import Solver
 
@@ -34,14 +33,6 @@ def snapshots() -> list[tuple[Path, str]]:
         for folder in cases()
         for state in sorted(folder.glob("*.solverstate*"))
     ]
-
-
-def rows(folder: Path) -> Arrays:
-    """The data of a case, in order."""
-    with h5py.File(folder / "data.h5") as file:
-        arrays = {name: file[name][()] for name in file}
-    net = read_text(folder / "net.prototxt").message
-    return Arrays(arrays, net.layer[0].hdf5_data_param.batch_size)
 
 
 @pytest.fixture
@@ -76,7 +67,7 @@ def trajectory(folder: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("case", cases(), ids=lambda p: p.name, indirect=True)
 def test_a_solver_trains_as_caffe_does(case: Path) -> None:
     expected = trajectory(case)
-    solver = Solver("solver.prototxt", weights="init.caffemodel", feeds=rows(case))
+    solver = Solver("solver.prototxt", weights="init.caffemodel")
     same_weights(solver, expected, "w0")
     rates, losses = [], []
     for count in range(1, 21):
@@ -95,7 +86,7 @@ def test_a_solver_trains_as_caffe_does(case: Path) -> None:
 )  # fmt: skip
 def test_a_snapshot_of_caffe_is_resumed_as_caffe_does(case: Path, state: str) -> None:
     expected = trajectory(case)
-    solver = Solver("solver.prototxt", resume=state, feeds=rows(case))
+    solver = Solver("solver.prototxt", resume=state)
     assert solver.iteration == 10
     same_weights(solver, expected, "w10")
     losses = solver.step(10)
@@ -110,7 +101,7 @@ def test_a_snapshot_of_caffe_is_resumed_as_caffe_does(case: Path, state: str) ->
 def test_a_snapshot_holds_what_caffes_holds(case: Path, state: str) -> None:
     theirs = read_state(case / state)
     kind = "hdf5" if state.endswith(".h5") else "binaryproto"
-    solver = Solver(f"solver_snapshot_{kind}.prototxt", weights="init.caffemodel", feeds=rows(case))
+    solver = Solver(f"solver_snapshot_{kind}.prototxt", weights="init.caffemodel")
     solver.step(10)
     old = (case / state).read_bytes()
     ours_path = solver.snapshot()

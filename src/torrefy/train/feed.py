@@ -10,7 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torrefy.errors import DefinitionError, Place, Problem, TorrefyError
+from torrefy.data.loader import Loader
+from torrefy.data.open import TYPES as READ
+from torrefy.data.open import open_loader
+from torrefy.errors import DataError, Place, Problem, TorrefyError
 from torrefy.layers.base import Shape
 from torrefy.schema import Definition
 
@@ -224,6 +227,12 @@ class Joined:
         """Of each feed by its layer."""
         return {layer: feed.state_dict() for layer, feed in self.feeds.items()}
 
+    def close(self) -> None:
+        """End the processes that make batches; the next batch starts them again."""
+        for feed in self.feeds.values():
+            if isinstance(feed, Loader):
+                feed.close()
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Each feed for itself; one that the state doesn't know stays where it is."""
         for layer, feed in self.feeds.items():
@@ -252,6 +261,11 @@ class Peeked:
         batch, self._next = self._next, None
         return next(self.feed) if batch is None else batch
 
+    def close(self) -> None:
+        """End the processes that make batches; the next batch starts them again."""
+        if isinstance(self.feed, Joined):
+            self.feed.close()
+
     def state_dict(self) -> dict[str, Any]:
         """Where the feed is; what was only looked at is still to come."""
         return self.feed.state_dict() if self._next is None else self._before
@@ -262,32 +276,43 @@ class Peeked:
         self.feed.load_state_dict(state)
 
 
-def feeds_for(definition: Definition, layers: Sequence[Any], phase: str) -> Feed:
+def feeds_for(
+    definition: Definition,
+    layers: Sequence[Any],
+    phase: str,
+    seed: int,
+    options: Mapping[str, Any] | None = None,
+) -> Feed:
     """What the feeding layers of a net name as their data.
 
     Args:
         definition: the net's, for places.
         layers: the LayerParameters that feed it.
-        phase: "train" or "test": whether pictures are mirrored and cropped by chance.
+        phase: "train" or "test": whether crops are drawn.
+        seed: of orders, crops and mirroring.
+        options: what else `torrefy.data.open.open_loader` takes: workers, bad, pin.
 
     Raises:
-        DefinitionError: a layer names no data that are read.
+        TorrefyError: with every layer whose data can't be read, or that names none.
     """
-    problems = [
-        Problem(
-            f"nothing reads what its {layer.type} names",
-            _place(definition, layer),
-            layer.name,
-            "Give the batches as feeds, or as test_feeds.",
-        )
-        for layer in layers
-    ]
+    feeds: dict[str, Feed] = {}
+    problems: list[Problem] = []
+    for layer in layers:
+        if layer.type not in READ:
+            hint = "Give the batches as feeds, or as test_feeds."
+            told = f"its type, {layer.type}, names no data"
+            problems.append(Problem(told, _place(definition, layer), layer.name, hint))
+            continue
+        try:
+            feeds[layer.name] = open_loader(layer, phase, seed=seed, **(options or {}))
+        except TorrefyError as error:
+            placed = error.within(place=_place(definition, layer), layer=layer.name)
+            problems.extend(placed.problems)
     if problems:
-        raise DefinitionError(problems)
-    return Joined({})
+        raise DataError(problems)
+    return Joined(feeds)
 
 
 def _place(definition: Definition, layer: Any) -> Place:
-    index = next(i for i, one in enumerate(definition.message.layer) if one is layer
-                 or one == layer)  # fmt: skip
-    return definition.place("layer", index)
+    layers = list(definition.message.layer)
+    return definition.place("layer", next(i for i, one in enumerate(layers) if one == layer))

@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import math
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -69,6 +70,7 @@ class Solver:
         *,
         feeds: Feeding | None = None,
         test_feeds: Feeding | Sequence[Feeding] | None = None,
+        loading: Mapping[str, Any] | None = None,
         allow_python: Collection[str] = (),
     ) -> None:
         """Build the nets, and load weights or a snapshot.
@@ -83,12 +85,15 @@ class Solver:
                 an iterable of batches (dicts by blob, or tuples in the order of the inputs) that
                 can be run through again and again, as a list or a torch DataLoader.
             test_feeds: the same for the test nets: one for all, or a list with one for each.
+            loading: how data layers are read, as `torrefy.data.loader.Loader` takes it: workers,
+                bad ("fail" or "skip").
             allow_python: as for `torrefy.load_net`.
 
         Raises:
             DefinitionError: the solver or a net is wrong; with all that is wrong with it.
             WeightsError: a file can't be read, or does not fit.
-            TorrefyError: nothing feeds a net, or nothing in it learns.
+            DataError: the data of a net can't be read.
+            TorrefyError: nothing in the net learns.
         """
         self.definition = _definition(solver)
         self.parameter: Any = self.definition.message
@@ -116,6 +121,8 @@ class Solver:
         seed = self.parameter.random_seed if self.parameter.random_seed >= 0 else None
         if seed is not None:
             torch.manual_seed(seed)
+        self._seed = secrets.randbits(31) if seed is None else seed
+        self._loading = {"pin": self.device.type == "cuda", **(loading or {})}
         self.feed = self._feed(trained, feeds)
         self.net: Net = trained.compile(self.feed.shapes(), device, seed, allow_python)
         """The net that is trained, in phase train."""
@@ -182,8 +189,18 @@ class Solver:
         due = not parameter.snapshot or self.iteration % parameter.snapshot
         if parameter.snapshot_after_train and due:
             self.snapshot()
-        if self._stopping:
-            return
+        if not self._stopping:
+            self._finish()
+        self.close()
+
+    def close(self) -> None:
+        """End the processes that read data; what needs them starts them again."""
+        for feed in (self.feed, *self.test_feeds):
+            feed.close()
+
+    def _finish(self) -> None:
+        """The last line and test of a training that came to its end."""
+        parameter = self.parameter
         if parameter.display and not self.iteration % parameter.display:
             with torch.no_grad():
                 loss, tops = self._forward()
@@ -426,7 +443,9 @@ class Solver:
 
     def _feed(self, declared: nets.Declared, given: Feeding | None) -> Peeked:
         if given is None:
-            return Peeked(feeds_for(declared.definition, declared.feeding, declared.state.phase))
+            feeding, phase = declared.feeding, declared.state.phase
+            loaders = feeds_for(declared.definition, feeding, phase, self._seed, self._loading)
+            return Peeked(loaders)
         feed = given if isinstance(given, Feed) else IterableFeed(given, declared.inputs)
         return Peeked(feed)
 
