@@ -147,6 +147,15 @@ class Loader:
         self._position += self.batch_size * self.world
         return batch.tensors
 
+    def expect_labels(self, classes: int | None, ignore_label: int | None = None) -> None:
+        """Say which labels are right from now on; arguments as of the loader.
+
+        What was made ahead is made again.
+        """
+        self._making.classes, self._making.ignore_label = classes, ignore_label
+        self._making.known.clear()
+        self.close()
+
     @property
     def epoch(self) -> float:
         """How many times the source has been gone through, by all processes together."""
@@ -268,23 +277,20 @@ class _Making(Dataset[_Batch]):
 
     def _item(self, position: int, bad: dict[str, str]) -> tuple[Item, bool]:
         """The item at a position, and whether it stands there for a bad one."""
-        first = self.order.index(position)
-        count = len(self.source)
-        for index in range(first, first + min(count, MOST_SKIPPED)):
-            number = index % count
-            if number in self.known:
-                bad[self.source.key(number)] = self.known[number]
-                continue
-            try:
-                return self._made(number, position), index != first
-            except (PictureError, RecordError) as error:
-                if not self.skip:
-                    raise
-                self.known[number] = str(error)
-                bad[self.source.key(number)] = str(error)
+        first = index = self.order.index(position)
+        for tried in range(min(len(self.source), MOST_SKIPPED)):
+            if index not in self.known:
+                try:
+                    return self._made(index, position), tried > 0
+                except (PictureError, RecordError) as error:
+                    if not self.skip:
+                        raise
+                    self.known[index] = str(error)
+            bad[self.source.key(index)] = self.known[index]
+            index = self.source.instead(index)
         raise DataError(
-            f"none of {min(count, MOST_SKIPPED)} items in a row can be used; the first: "
-            f"{self.known[first]}"
+            f"none of {min(len(self.source), MOST_SKIPPED)} items in a row can be used; the "
+            f"first: {self.known[first]}"
         )
 
     def _made(self, index: int, position: int) -> Item:

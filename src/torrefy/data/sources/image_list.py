@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torrefy.data.pictures import SUFFIXES, read_picture
 from torrefy.data.resize import resize
 from torrefy.data.sources.source import Item, Source, label_of
-from torrefy.errors import DataError, Place, Problem
-from torrefy.schema.source import read_source
+from torrefy.errors import DataError, Place, Problem, did_you_mean
+from torrefy.schema.source import kind_of
 
 MOST_PROBLEMS = 10
 """The wrong lines of a list that are told."""
@@ -101,22 +101,30 @@ def read_list(path: Path | str) -> tuple[list[str], list[int]]:
 
 
 def text_lines(path: Path | str) -> list[str]:
-    """The lines of a text file.
+    """The lines of a list. Bytes that are not UTF-8 stay what they are, as names of files may.
 
     Raises:
-        DataError: no such file, a folder, empty, or no text.
+        DataError: no such file, a folder, or surely no text.
     """
     path = Path(path)
+    place = Place(str(path))
     try:
-        with path.open("rb") as file:
-            data = file.read()
-        return data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        read_source(path)
-        raise
-    except OSError:
-        read_source(path)
-        raise
+        data = path.read_bytes()
+    except FileNotFoundError:
+        try:
+            names = [entry.name for entry in path.parent.iterdir()]
+        except OSError:
+            names = []
+        hint = did_you_mean(path.name, names)
+        raise DataError("no such file", place=place, hint=hint) from None
+    except IsADirectoryError:
+        raise DataError("this is a folder, not a list", place=place) from None
+    except OSError as error:
+        raise DataError(f"can't be read: {error.strerror}", place=place) from None
+    kind = kind_of(data[:4096])
+    if kind:
+        raise DataError(f"this is {kind}, not a list", place=place)
+    return data.decode("utf-8-sig", "surrogateescape").splitlines()
 
 
 def find_classes(folder: Path | str) -> tuple[list[str], list[str], list[int]]:

@@ -56,5 +56,9 @@ class Source(ABC):
         skip = skipped(min(self.rand_skip, len(self)), seed)
         return Shuffled([len(self)], seed, skip) if self.shuffle else InOrder(len(self), skip)
 
+    def instead(self, index: int) -> int:
+        """The item that is tried where this one is bad and bad ones are passed over."""
+        return (index + 1) % len(self)
+
     def close(self) -> None:  # noqa: B027  most sources hold nothing open
         """Close the files; the source can still be read, and opens them again."""

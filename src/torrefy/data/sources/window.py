@@ -66,6 +66,13 @@ class WindowSource(Source):
         picture = read_picture(window.file).transpose(2, 0, 1)
         return picture, label_of(window.label), np.array(window[2:], np.int64)
 
+    def instead(self, index: int) -> int:
+        """The next window of the same kind."""
+        first = len(self.background)
+        if index < first:
+            return (index + 1) % first
+        return first + (index + 1 - first) % len(self.foreground)
+
     def order(self, seed: int, batch_size: int) -> Order:
         """Drawn batch by batch.
 
