@@ -22,6 +22,9 @@ class Progress:
     """How many drops of the rate are behind; the policy counts it."""
 
 
+LARGEST = 3.4028234663852886e38
+"""The largest float of 32 bits."""
+
 Rate = Callable[[Any, Progress], float]
 """Gives the rate by a SolverParameter and a Progress, whose current_step it may move on."""
 
@@ -175,7 +178,7 @@ def learning_rate(found: Policy, parameter: Any, progress: Progress) -> float:
     """The rate of the next update: the policy's, or below it while the training warms up.
 
     Over the first warmup_iter iterations the rate rises in a line from warmup_lr to the policy's
-    own (Goyal et al. 2017, arXiv:1706.02677). As in Caffe a rate too large for a number is
+    own (Goyal et al. 2017, arXiv:1706.02677). As in Caffe a rate that is too large for 32 bits is
     infinite.
     """
     try:
@@ -185,4 +188,4 @@ def learning_rate(found: Policy, parameter: Any, progress: Progress) -> float:
     if progress.iteration < parameter.warmup_iter:
         part = progress.iteration / parameter.warmup_iter
         rate = parameter.warmup_lr + (rate - parameter.warmup_lr) * part
-    return rate
+    return rate if abs(rate) <= LARGEST else math.copysign(math.inf, rate)

@@ -6,7 +6,6 @@ import copy
 import json
 import logging
 import math
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from torrefy.train.feed import Batch, Feed, IterableFeed, Peeked, feeds_for
 from torrefy.train.learned import Learned, learned_blobs, param_groups
 from torrefy.train.optimisers import SolverOptimizer, solver_types
 from torrefy.train.policies import Progress, find_policy, learning_rate
+from torrefy.train.random import Randomness
 from torrefy.weights.copy import copy_weights, match_weights
 
 MESSAGE = "caffe.SolverParameter"
@@ -117,12 +117,29 @@ class Solver:
         self._check()
         self.policy = find_policy(self.definition)
         kind = self._kind()
-        trained, tested = nets.train_net(self.definition), nets.test_nets(self.definition)
-        seed = self.parameter.random_seed if self.parameter.random_seed >= 0 else None
-        if seed is not None:
-            torch.manual_seed(seed)
-        self._seed = secrets.randbits(31) if seed is None else seed
+        given = self.parameter.random_seed
+        self.seed: int = given if given >= 0 else int(torch.randint(1 << 31, ()))
+        """Of everything random: first values, data, Dropout. Drawn from torch's random numbers
+        where the solver gives none."""
+        self._random = Randomness(self.seed, self.device)
         self._loading = {"pin": self.device.type == "cuda", **(loading or {})}
+        with self._random:
+            self._build(kind, feeds, test_feeds, allow_python)
+        if resume is not None:
+            self.restore(resume)
+        else:
+            self._load(self.parameter.weights if weights is None else weights)
+
+    def _build(
+        self,
+        kind: type[SolverOptimizer],
+        feeds: Feeding | None,
+        test_feeds: Feeding | Sequence[Feeding] | None,
+        allow_python: Collection[str],
+    ) -> None:
+        """Make the nets and the optimiser."""
+        device, seed = self.device, self.seed
+        trained, tested = nets.train_net(self.definition), nets.test_nets(self.definition)
         self.feed = self._feed(trained, feeds)
         self.net: Net = trained.compile(self.feed.shapes(), device, seed, allow_python)
         """The net that is trained, in phase train."""
@@ -139,10 +156,6 @@ class Solver:
         self.learned: list[Learned] = learned_blobs(self.net)
         """The blobs that a solverstate keeps a history of, in its order."""
         self.optimizer: SolverOptimizer = self._optimizer(kind)
-        if resume is not None:
-            self.restore(resume)
-        else:
-            self._load(self.parameter.weights if weights is None else weights)
 
     # --- What it is at ---
 
@@ -175,7 +188,8 @@ class Solver:
         Raises:
             TorrefyError: the rate is no finite number.
         """
-        losses = list(self._run(iterations))
+        with self._random:
+            losses = list(self._run(iterations))
         return torch.stack(losses).tolist() if losses else []
 
     def solve(self) -> None:
@@ -184,13 +198,14 @@ class Solver:
         After `stop` it ends at once, with a snapshot too.
         """
         parameter = self.parameter
-        for _ in self._run(parameter.max_iter - self.iteration):
-            pass
-        due = not parameter.snapshot or self.iteration % parameter.snapshot
-        if parameter.snapshot_after_train and due:
-            self.snapshot()
-        if not self._stopping:
-            self._finish()
+        with self._random:
+            for _ in self._run(parameter.max_iter - self.iteration):
+                pass
+            due = not parameter.snapshot or self.iteration % parameter.snapshot
+            if parameter.snapshot_after_train and due:
+                self.snapshot()
+            if not self._stopping:
+                self._finish()
         self.close()
 
     def close(self) -> None:
@@ -302,7 +317,8 @@ class Solver:
             also, as "loss", the weighted sum of those that count in the loss, where no blob is
             called so. `scores` keeps it.
         """
-        self.scores = [self._test(i) for i in range(len(self.test_nets))]
+        with self._random:
+            self.scores = [self._test(i) for i in range(len(self.test_nets))]
         return self.scores
 
     def _test(self, index: int) -> dict[str, Tensor]:
@@ -388,15 +404,15 @@ class Solver:
                 "Caffe"
             )
             return
-        for feed, where in zip(
-            (self.feed, *self.test_feeds), extra.facts.get("feeds", ()), strict=False
-        ):
-            feed.load_state_dict(where)
-        _set_random(extra.tensors, self.device)
+        told = extra.facts.get("feeds", ())
+        with self._random:
+            for feed, where in zip((self.feed, *self.test_feeds), told, strict=False):
+                feed.load_state_dict(where)
+            self._random.restore(extra.tensors)
 
     def _extra(self) -> snapshots.Extra:
         feeds = [feed.state_dict() for feed in (self.feed, *self.test_feeds)]
-        return snapshots.Extra(_random(self.device), {"feeds": json.loads(json.dumps(feeds))})
+        return snapshots.Extra(self._random.state(), {"feeds": json.loads(json.dumps(feeds))})
 
     # --- Making it ---
 
@@ -444,7 +460,7 @@ class Solver:
     def _feed(self, declared: nets.Declared, given: Feeding | None) -> Peeked:
         if given is None:
             feeding, phase = declared.feeding, declared.state.phase
-            loaders = feeds_for(declared.definition, feeding, phase, self._seed, self._loading)
+            loaders = feeds_for(declared.definition, feeding, phase, self.seed, self._loading)
             return Peeked(loaders)
         feed = given if isinstance(given, Feed) else IterableFeed(given, declared.inputs)
         return Peeked(feed)
@@ -493,18 +509,3 @@ def _each(feeds: Feeding | Sequence[Feeding] | None, count: int) -> Sequence[Fee
     if len(given) != count:
         raise TorrefyError(f"{count} test nets, but {len(given)} test_feeds: give one for each")
     return given  # type: ignore[return-value]
-
-
-def _random(device: torch.device) -> dict[str, np.ndarray[Any, Any]]:
-    """The states of torch's random numbers."""
-    states = {"random.cpu": torch.get_rng_state().numpy()}
-    if device.type == "cuda":
-        states["random.cuda"] = torch.cuda.get_rng_state(device).numpy()
-    return states
-
-
-def _set_random(states: Mapping[str, np.ndarray[Any, Any]], device: torch.device) -> None:
-    if "random.cpu" in states:
-        torch.set_rng_state(torch.from_numpy(states["random.cpu"].copy()))
-    if device.type == "cuda" and "random.cuda" in states:
-        torch.cuda.set_rng_state(torch.from_numpy(states["random.cuda"].copy()), device)
