@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from torrefy.data.draws import Draws, mixed, named
 from torrefy.data.order import Order
@@ -331,11 +332,23 @@ class _Making(Dataset[_Batch]):
                     f'the items of a batch differ in their shapes: "{top}" is {told}',
                     hint="Crop or resize them, or take batches of 1.",
                 )
-            batch = np.empty((len(parts), *parts[0].shape), np.float32)
+            tensors[top] = _empty((len(parts), *parts[0].shape))
+            batch = tensors[top].numpy()
             for place, part in enumerate(parts):
                 batch[place] = part
-            tensors[top] = torch.from_numpy(batch)
         return tensors
+
+
+def _empty(shape: tuple[int, ...]) -> Tensor:
+    """A tensor to be filled; in a worker it lies where the training process sees it."""
+    if get_worker_info() is None:
+        return torch.empty(shape)
+    # As torch's own collate does: else the batch would be copied once more when it is sent.
+    size = 4 * math.prod(shape)
+    storage: Any = torch.UntypedStorage
+    tensor: Any = torch.empty(0)
+    filled: Tensor = tensor.set_(storage._new_shared(size, device="cpu"), 0, shape)
+    return filled
 
 
 def _workers() -> int:
