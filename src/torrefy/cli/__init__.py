@@ -24,6 +24,7 @@ COMMANDS = {
     "layers": "List the layer types, or print the page of each TYPE.",
     "classify": "Say what is in pictures.",
     "export": "Write a net with its weights as an ONNX file.",
+    "data": "Build databases of pictures, compute their means, and look at them.",
     "weights": "Show, convert and compare files of weights.",
     "zoo": "List, describe and fetch the models of the zoo.",
     "plugins": "List the plugins, what each adds, and why one is not used.",

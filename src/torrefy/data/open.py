@@ -112,6 +112,25 @@ def _open(spec: Any, folder: Path, arrays: Sequence[ArrayLike] | None) -> Source
     )
 
 
+def open_path(path: Path | str, *, root: str = "", colour: str = STORED) -> Source:
+    """The source that a path is, as a user names it: what it is is seen from what is there.
+
+    Args:
+        path: an LMDB, a LevelDB, a folder with a sub-folder for each class, or a list.
+        root: what is put before the names in a list.
+        colour: "BGR", "GRAY", or STORED; of a list or folder STORED is BGR.
+
+    Raises:
+        DataError: there is nothing that is read.
+    """
+    path = Path(path)
+    if (path / "CURRENT").exists():
+        return LevelDBSource(path, colour)
+    if (path / "data.mdb").exists() or path.suffix == ".mdb":
+        return LMDBSource(path, colour)
+    return list_source(path, root, colour="BGR" if colour == STORED else colour)
+
+
 def open_transform(spec: Any, phase: str, folder: Path | str = ".") -> Transform | None:
     """What a data layer does to each item; None: nothing.
 

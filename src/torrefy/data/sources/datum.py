@@ -84,21 +84,17 @@ def read_datum(data: bytes, name: Callable[[], str], colour: str = STORED) -> It
     return values.reshape(shape), label
 
 
-def write_datum(
-    picture: NDArray[Any] | bytes, label: int, shape: tuple[int, int, int] | None = None
-) -> bytes:
-    """The bytes of a Datum: of C×H×W bytes or floats, or of a picture's file as it is.
+def write_datum(picture: NDArray[Any] | bytes, label: int) -> bytes:
+    """The bytes of a Datum, the same as Caffe writes.
 
     Args:
-        picture: the array, or the bytes of a JPEG, PNG, …
+        picture: C×H×W bytes or floats, or the bytes of a JPEG, PNG, … kept as they are.
         label: the class.
-        shape: C×H×W of an encoded picture, which Caffe notes but doesn't read.
     """
     datum: Any = new_message("caffe.Datum")
+    datum.encoded = isinstance(picture, bytes)
     if isinstance(picture, bytes):
-        datum.data, datum.encoded = picture, True
-        if shape is not None:
-            datum.channels, datum.height, datum.width = shape
+        datum.data = picture
     else:
         datum.channels, datum.height, datum.width = picture.shape
         if picture.dtype == np.uint8:
