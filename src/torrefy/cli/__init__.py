@@ -22,6 +22,8 @@ COMMANDS = {
     "fmt": "Format prototxts, their comments kept.",
     "show": "Show a net's layers: shapes, parameters and multiply-adds.",
     "layers": "List the layer types, or print the page of each TYPE.",
+    "train": "Train a net as its solver says.",
+    "test": "Average a net's outputs over its test data.",
     "classify": "Say what is in pictures.",
     "export": "Write a net with its weights as an ONNX file.",
     "data": "Build databases of pictures, compute their means, and look at them.",

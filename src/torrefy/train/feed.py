@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torrefy.data.labels import label_limits
 from torrefy.data.loader import Loader
 from torrefy.data.open import TYPES as READ
 from torrefy.data.open import open_loader
 from torrefy.errors import DataError, Place, Problem, TorrefyError
 from torrefy.layers.base import Shape
+from torrefy.net.net import Net
 from torrefy.schema import Definition
 
 Array = Tensor | NDArray[Any]
@@ -215,9 +217,15 @@ class Arrays:
 class Joined:
     """Several feeds as one: a batch has the blobs of all."""
 
-    def __init__(self, feeds: Mapping[str, Feed]) -> None:
-        """Take feeds by the names of their layers; without any, batches are empty."""
+    def __init__(self, feeds: Mapping[str, Feed], labels: Mapping[str, str] | None = None) -> None:
+        """Take feeds by the names of their layers; without any, batches are empty.
+
+        Args:
+            feeds: which.
+            labels: the blob of the labels, for those layers that have one.
+        """
         self.feeds = dict(feeds)
+        self.labels = dict(labels or {})
 
     def __next__(self) -> dict[str, Tensor]:
         """A batch of each."""
@@ -260,6 +268,22 @@ class Peeked:
         """The next batch."""
         batch, self._next = self._next, None
         return next(self.feed) if batch is None else batch
+
+    def expect_labels(self, net: Net) -> None:
+        """Refuse labels that the net has no class for, where a data layer's loader reads them.
+
+        Such a label would train a wrong class in Caffe, or read memory that is not its own.
+        """
+        if not isinstance(self.feed, Joined):
+            return
+        if self._next is not None:
+            self._next = None
+            self.feed.load_state_dict(self._before)  # what was looked at is not checked yet
+        limits = label_limits(net)
+        for layer, label in self.feed.labels.items():
+            feed = self.feed.feeds[layer]
+            if isinstance(feed, Loader) and label in limits:
+                feed.expect_labels(*limits[label])
 
     def close(self) -> None:
         """End the processes that make batches; the next batch starts them again."""
@@ -310,7 +334,7 @@ def feeds_for(
             problems.extend(placed.problems)
     if problems:
         raise DataError(problems)
-    return Joined(feeds)
+    return Joined(feeds, {layer.name: layer.top[1] for layer in layers if len(layer.top) > 1})
 
 
 def _place(definition: Definition, layer: Any) -> Place:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torrefy.layers.base import Shape, shape_text
 from torrefy.layers.registry import layer_types
 from torrefy.net.net import Net, compile_net
 from torrefy.schema import Definition, new_message, parse_text, read_text, upgrade, write_text
+from torrefy.train.feed import Batch, Feed, IterableFeed, Peeked, feeds_for
 
 TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 """Where a solver says what it trains; exactly one is given."""
@@ -42,6 +43,26 @@ class Declared:
     def inputs(self) -> list[str]:
         """The blobs that these layers make."""
         return [top for layer in self.feeding for top in layer.top]
+
+    def feed(
+        self,
+        given: Feed | Iterable[Batch] | None,
+        seed: int,
+        loading: Mapping[str, Any] | None = None,
+    ) -> Peeked:
+        """Where its batches come from.
+
+        Args:
+            given: in place of what its data layers name; None: that.
+            seed: of the order of data, crops and mirroring.
+            loading: how data layers are read, as `torrefy.data.loader.Loader` takes it.
+
+        Raises:
+            DataError: the data can't be read, or there are none.
+        """
+        if given is None:
+            return Peeked(feeds_for(self.definition, self.feeding, self.state.phase, seed, loading))
+        return Peeked(given if isinstance(given, Feed) else IterableFeed(given, self.inputs))
 
     def compile(
         self,

@@ -24,11 +24,12 @@ from torrefy.net.stored import read_weights
 from torrefy.schema import Definition, parse_text, read_text, upgrade, write_text
 from torrefy.schema.solver import snapshot_prefix
 from torrefy.train import display, nets, snapshots
-from torrefy.train.feed import Batch, Feed, IterableFeed, Peeked, feeds_for
+from torrefy.train.feed import Batch, Feed, Peeked
 from torrefy.train.learned import Learned, learned_blobs, param_groups
 from torrefy.train.optimisers import SolverOptimizer, solver_types
 from torrefy.train.policies import Progress, find_policy, learning_rate
 from torrefy.train.random import Randomness
+from torrefy.train.scores import averages
 from torrefy.weights.copy import copy_weights, match_weights
 
 MESSAGE = "caffe.SolverParameter"
@@ -101,9 +102,13 @@ class Solver:
         """What was read over, which layers got no weights: what the user may want to know."""
         self.log: Callable[[str], None] = _log.info
         """Gets each line that Caffe would log."""
+        self.after_update: Callable[[], None] = _nothing
+        """Called after each update: where progress is shown."""
         self.device = torch.device(device)
         self.scores: list[dict[str, Tensor]] = []
         """What the last test gave, for each test net: every output, averaged over its batches."""
+        self.last_snapshot: Path | None = None
+        """The solverstate that was written last."""
         self._progress = Progress()
         self._losses: deque[Tensor] = deque(maxlen=max(1, self.parameter.average_loss))
         self._stopping = False
@@ -140,17 +145,19 @@ class Solver:
         """Make the nets and the optimiser."""
         device, seed = self.device, self.seed
         trained, tested = nets.train_net(self.definition), nets.test_nets(self.definition)
-        self.feed = self._feed(trained, feeds)
+        self.feed = trained.feed(feeds, seed, self._loading)
         self.net: Net = trained.compile(self.feed.shapes(), device, seed, allow_python)
         """The net that is trained, in phase train."""
         nets.refuse_if_idle(self.net)
+        self.feed.expect_labels(self.net)
         self.test_feeds: list[Peeked] = []
         self.test_nets: list[Net] = []
         """The nets that are tested; their params are those of `net`."""
         for declared, given in zip(tested, _each(test_feeds, len(tested)), strict=True):
-            feed = self._feed(declared, given)
+            feed = declared.feed(given, seed, self._loading)
             tester = declared.compile(feed.shapes(), device, seed, allow_python)
             nets.share_weights(self.net, tester)
+            feed.expect_labels(tester)
             self.test_feeds.append(feed)
             self.test_nets.append(tester)
         self.learned: list[Learned] = learned_blobs(self.net)
@@ -163,6 +170,11 @@ class Solver:
     def iteration(self) -> int:
         """How many updates were made."""
         return self._progress.iteration
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` ended the last `step` or `solve`."""
+        return self._stopping
 
     @property
     def lr(self) -> float:
@@ -256,6 +268,7 @@ class Solver:
             due = parameter.snapshot and not self.iteration % parameter.snapshot
             if due or self._snapshot_wanted:
                 self.snapshot()
+            self.after_update()
             yield loss
             if self._stopping:
                 return
@@ -325,17 +338,8 @@ class Solver:
         self.log(f"Iteration {self.iteration}, Testing net (#{index})")
         net, feed = self.test_nets[index], self.test_feeds[index]
         nets.share_weights(self.net, net)  # statistics, too, wherever they have moved to
-        count = self.parameter.test_iter[index]
-        sums: dict[str, Tensor] = {}
-        with torch.no_grad():
-            for _ in range(count):
-                batch = next(feed)
-                tops = net(**{name: self._there(batch[name]) for name in net.inputs})
-                if self.parameter.test_compute_loss:
-                    tops.setdefault("loss", net.loss(net_losses(net, tops)))
-                for name, top in tops.items():
-                    sums[name] = sums[name] + top if name in sums else top
-        scores = {name: (total / count).cpu() for name, total in sums.items()}
+        count, with_loss = self.parameter.test_iter[index], self.parameter.test_compute_loss
+        scores = averages(net, feed, count, with_loss=with_loss)
         for line in display.output_lines("Test", scores, net.loss_weights):
             self.log(line)
         return scores
@@ -370,6 +374,7 @@ class Solver:
             self._extra(),
             self.parameter.SnapshotFormat.Name(self.parameter.snapshot_format),
         )
+        self.last_snapshot = path
         self.log(f"Snapshotting solver state to {path}")
         return path
 
@@ -457,14 +462,6 @@ class Solver:
                 None
             )
 
-    def _feed(self, declared: nets.Declared, given: Feeding | None) -> Peeked:
-        if given is None:
-            feeding, phase = declared.feeding, declared.state.phase
-            loaders = feeds_for(declared.definition, feeding, phase, self.seed, self._loading)
-            return Peeked(loaders)
-        feed = given if isinstance(given, Feed) else IterableFeed(given, declared.inputs)
-        return Peeked(feed)
-
     def _load(self, weights: str | Path | Iterable[str | Path]) -> None:
         """Copy weights into the net, as Caffe's option -weights: what is missing stays new."""
         given = [weights] if isinstance(weights, (str, Path)) else list(weights)
@@ -482,9 +479,8 @@ class Solver:
             self.notes.append(f"{file}: {report}")
 
 
-def net_losses(net: Net, tops: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tops that count in a net's loss; one that was not computed counts as 0."""
-    return {name: tops.get(name, torch.zeros(())) for name in net.loss_weights}
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _definition(solver: str | Path | Definition | Message) -> Definition:
