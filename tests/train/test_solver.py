@@ -86,6 +86,33 @@ def test_it_says_what_caffe_logs(make: Make) -> None:
     )
 
 
+def test_debug_info_tells_the_size_of_every_blob_diff_and_update(make: Make) -> None:
+    solver = make("debug_info: true")
+    lines: list[str] = []
+    solver.log = lines.append
+    old = solver.net.params["ip2"][0].detach().clone()
+    losses = solver.step(1)
+    new, diff = solver.net.params["ip2"][0].detach(), solver.net.params["ip2"][0].grad
+    assert diff is not None
+    raw = diff - 0.001 * old  # as it was before the decay was added
+    told = dict(line.rsplit(": ", 1) for line in lines)
+    expected = {
+        "    [Forward] Layer loss, top blob loss data": losses[0],
+        "    [Forward] Layer ip2, param blob 0 data": old.abs().mean().item(),
+        "    [Backward] Layer ip2, param blob 0 diff": raw.abs().mean().item(),
+        "    [Update] Layer ip2, param 0 data: " + f"{old.abs().mean().item():g}; diff":
+            (old - new).abs().mean().item(),
+    }  # fmt: skip
+    for key, value in expected.items():
+        assert float(told[key]) == pytest.approx(value, rel=1e-4)
+    assert "    [Backward] Layer relu, bottom blob norm diff" in told
+    assert "    [Backward] Layer ip1, bottom blob data diff" not in told
+    assert "    [Backward] All net params (data, diff): L1 norm = (" in "\n".join(lines)
+    plain = make()
+    assert plain.step(1) == losses
+    assert same(plain, solver)
+
+
 def test_test_initialization_false_leaves_out_the_first_test(make: Make) -> None:
     solver = make("test_iter: 1 test_interval: 5 test_initialization: false")
     solver.step(5)
@@ -165,13 +192,13 @@ def test_a_param_under_no_loss_decays_as_in_caffe(make: Make, folder: Path) -> N
 
 
 def test_what_is_read_over_is_noted(make: Make) -> None:
-    solver = make("solver_mode: GPU device_id: 1 debug_info: true")
+    solver = make("solver_mode: GPU device_id: 1 snapshot_diff: true")
     assert solver.notes == [
         "solver.prototxt:4:14: solver_mode is read over: the device is chosen by the argument "
         "`device`",
         "solver.prototxt:4:29: device_id is read over: the device is chosen by the argument "
         "`device`",
-        "solver.prototxt:4:43: debug_info is read over: it prints nothing here",
+        "solver.prototxt:4:46: snapshot_diff is read over: gradients are not written",
     ]
 
 

@@ -23,7 +23,7 @@ from torrefy.net.net import Net
 from torrefy.net.stored import read_weights
 from torrefy.schema import Definition, parse_text, read_text, upgrade, write_text
 from torrefy.schema.solver import snapshot_prefix
-from torrefy.train import display, nets, snapshots
+from torrefy.train import debug, display, nets, snapshots
 from torrefy.train.feed import Batch, Feed, Peeked
 from torrefy.train.learned import Learned, learned_blobs, param_groups
 from torrefy.train.optimisers import SolverOptimizer, solver_types
@@ -41,7 +41,6 @@ _HARMLESS = {
     "device_id": "the device is chosen by the argument `device`",
     "layer_wise_reduce": "there is one process",
     "snapshot_diff": "gradients are not written",
-    "debug_info": "it prints nothing here",
 }
 """Fields that are read over, and why."""
 
@@ -273,13 +272,14 @@ class Solver:
             if self._stopping:
                 return
 
-    def _forward(self) -> tuple[Tensor, dict[str, Tensor]]:
+    def _batch(self) -> dict[str, Tensor]:
+        """The next inputs, on the device."""
         batch = next(self.feed)
-        tops = self.net(**{name: self._there(batch[name]) for name in self.net.inputs})
-        return self.net.loss(tops), tops
+        return {name: batch[name].to(self.device, non_blocking=True) for name in self.net.inputs}
 
-    def _there(self, array: Tensor) -> Tensor:
-        return array.to(self.device, non_blocking=True)
+    def _forward(self) -> tuple[Tensor, dict[str, Tensor]]:
+        tops = self.net(**self._batch())
+        return self.net.loss(tops), tops
 
     def _backward(self) -> tuple[Tensor, dict[str, Tensor]]:
         """The passes of one iteration; gradients are summed."""
@@ -287,9 +287,17 @@ class Solver:
         total: Tensor | None = None
         tops: dict[str, Tensor] = {}
         for _ in range(self.parameter.iter_size):
-            loss, tops = self._forward()
+            watched = debug.Watched(self.net, self._batch()) if self._debugs else None
+            if watched is None:
+                loss, tops = self._forward()
+            else:
+                tops = watched.tops
+                loss = self.net.loss(tops)
+                self._log_all(watched.forward_lines())
             if loss.requires_grad:
                 loss.backward()  # type: ignore[no-untyped-call]
+            if watched is not None:
+                self._log_all(watched.backward_lines())
             total = loss.detach() if total is None else total + loss.detach()
         if total is None:
             raise TorrefyError("iter_size is below 1")
@@ -308,7 +316,9 @@ class Solver:
             for param in group["params"]:
                 if param.grad is None:  # under no loss: decayed all the same, as in Caffe
                     param.grad = torch.zeros_like(param)
+        before = [one.blob.detach().clone() for one in self.learned] if self._debugs else []
         self.optimizer.step()
+        self._log_all(debug.update_lines(self.learned, before) if self._debugs else ())
         self._progress.iteration += 1
         return rate
 
@@ -317,7 +327,14 @@ class Solver:
         speed = now - self._shown[0], self.iteration - self._shown[1]
         self._shown = now, self.iteration
         self.log(display.iteration_line(self.iteration, self.smoothed_loss, speed))
-        for line in display.output_lines("Train", tops, self.net.loss_weights):
+        self._log_all(display.output_lines("Train", tops, self.net.loss_weights))
+
+    @property
+    def _debugs(self) -> bool:
+        return bool(self.parameter.debug_info)
+
+    def _log_all(self, lines: Iterable[str]) -> None:
+        for line in lines:
             self.log(line)
 
     # --- Tests ---
@@ -340,8 +357,7 @@ class Solver:
         nets.share_weights(self.net, net)  # statistics, too, wherever they have moved to
         count, with_loss = self.parameter.test_iter[index], self.parameter.test_compute_loss
         scores = averages(net, feed, count, with_loss=with_loss)
-        for line in display.output_lines("Test", scores, net.loss_weights):
-            self.log(line)
+        self._log_all(display.output_lines("Test", scores, net.loss_weights))
         return scores
 
     # --- Snapshots ---
