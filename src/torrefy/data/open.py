@@ -16,6 +16,8 @@ from torrefy.data.sources.leveldb import LevelDBSource
 from torrefy.data.sources.lmdb import LMDBSource
 from torrefy.data.sources.memory import ArraySource
 from torrefy.data.sources.source import Source
+from torrefy.data.sources.table import SUFFIXES as TABLES
+from torrefy.data.sources.table import table_source
 from torrefy.data.sources.window import WindowSource, WindowTransformer, read_windows
 from torrefy.data.transform import Transformer, read_mean
 from torrefy.errors import DataError, TorrefyError, did_you_mean
@@ -70,14 +72,16 @@ def _open(spec: Any, folder: Path, arrays: Sequence[ArrayLike] | None) -> Source
             raise DataError(
                 "one of new_height and new_width is missing", hint="Give both or neither."
             )
-        return list_source(
-            folder / _source(data),
-            _root(folder, data.root_folder),
-            size=size if all(size) else None,
-            colour="BGR" if data.is_color else "GRAY",
-            shuffle=data.shuffle,
-            rand_skip=data.rand_skip,
-        )
+        path, root = folder / _source(data), _root(folder, data.root_folder)
+        options: dict[str, Any] = {
+            "size": size if all(size) else None,
+            "colour": "BGR" if data.is_color else "GRAY",
+            "shuffle": data.shuffle,
+            "rand_skip": data.rand_skip,
+        }
+        if path.suffix in TABLES:
+            return table_source(path, list(spec.top[1:]), root, **options)
+        return list_source(path, root, **options)
     if spec.type == "HDF5Data":
         data = spec.hdf5_data_param
         if spec.HasField("transform_param"):

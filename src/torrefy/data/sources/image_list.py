@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,7 +170,7 @@ def find_classes(folder: Path | str) -> tuple[list[str], list[str], list[int]]:
     return classes, files, labels
 
 
-def list_source(path: Path | str, root: str = "", **options: object) -> PictureSource:
+def list_source(path: Path | str, root: str = "", **options: Any) -> PictureSource:
     """The pictures of a list, or of a folder with a sub-folder for each class.
 
     Args:
@@ -182,4 +183,4 @@ def list_source(path: Path | str, root: str = "", **options: object) -> PictureS
     else:
         names, labels = read_list(path)
         files = [root + name for name in names]
-    return PictureSource(files, labels, **options)  # type: ignore[arg-type]
+    return PictureSource(files, labels, **options)
