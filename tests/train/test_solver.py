@@ -345,7 +345,7 @@ def test_arrays_that_do_not_fit_are_told() -> None:
          'type "Adamm". Did you mean "Adam"?'),
         ("max_iter: 30", 'max_iter: 30 type: "RMSProp"', "solver.prototxt:3:20: RMSProp takes no "
          "momentum, found 0.9. Leave it out."),
-        ("max_iter: 30", 'max_iter: 30 regularization_type: "L3"', "solver.prototxt:1:1: there is "
+        ("max_iter: 30", 'max_iter: 30 regularization_type: "L3"', "solver.prototxt:3:35: there is "
          'no regularization_type "L3". It is L2 or L1.'),
         ("max_iter: 30", "max_iter: 30 iter_size: 0", "solver.prototxt:3:25: iter_size must be 1 "
          "or more, found 0"),
@@ -359,6 +359,11 @@ def test_arrays_that_do_not_fit_are_told() -> None:
          "solver.prototxt:3:44: 1 test nets, but 2 test_state: give one for each, or none"),
         ('"snap"', '"gone/snap"', 'solver.prototxt:3:46: snapshots are to be written to "gone", '
          "which is no folder. Make it, or start where it is."),
+        ('lr_policy: "fixed"', 'lr_policy: "step" type: "X" iter_size: 0', 'solver.prototxt:2:25: '
+         'lr_policy "step" needs stepsize, which is missing. Give stepsize: …\n'
+         'solver.prototxt:2:38: there is no solver type "X". There are SGD, Nesterov, AdaGrad, '
+         'RMSProp, AdaDelta, Adam, AdamW.\n'
+         "solver.prototxt:2:53: iter_size must be 1 or more, found 0"),
         ('lr_policy: "fixed"', 'lr_policy: "fix"', 'solver.prototxt:2:25: there is no lr_policy '
          '"fix". Did you mean "fixed"?'),
     ],

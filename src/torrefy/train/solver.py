@@ -9,7 +9,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +17,22 @@ import torch
 from google.protobuf.message import Message
 from torch import Tensor
 
-from torrefy.errors import DefinitionError, TorrefyError, WeightsError, did_you_mean
+from torrefy.errors import TorrefyError, WeightsError
 from torrefy.net.net import Net
 from torrefy.net.stored import read_weights
-from torrefy.schema import Definition, parse_text, read_text, upgrade, write_text
-from torrefy.schema.solver import snapshot_prefix
+from torrefy.schema import Definition
 from torrefy.train import debug, display, nets, snapshots
+from torrefy.train.definition import Plan, read_solver
 from torrefy.train.feed import Batch, Feed, Peeked
 from torrefy.train.learned import Learned, learned_blobs, param_groups
-from torrefy.train.optimisers import SolverOptimizer, solver_types
-from torrefy.train.policies import Progress, find_policy, learning_rate
+from torrefy.train.optimisers import SolverOptimizer
+from torrefy.train.policies import Progress, learning_rate
 from torrefy.train.random import Randomness
 from torrefy.train.scores import averages
 from torrefy.weights.copy import copy_weights, match_weights
 
-MESSAGE = "caffe.SolverParameter"
 Feeding = Feed | Iterable[Batch]
 """Where batches come from: a `Feed`, or any iterable of batches."""
-
-_HARMLESS = {
-    "solver_mode": "the device is chosen by the argument `device`",
-    "device_id": "the device is chosen by the argument `device`",
-    "layer_wise_reduce": "there is one process",
-    "snapshot_diff": "gradients are not written",
-}
-"""Fields that are read over, and why."""
 
 _log = logging.getLogger("torrefy.train")
 
@@ -95,9 +85,10 @@ class Solver:
             DataError: the data of a net can't be read.
             TorrefyError: nothing in the net learns.
         """
-        self.definition = _definition(solver)
-        self.parameter: Any = self.definition.message
-        self.notes: list[str] = list(self.definition.notes)
+        self.plan: Plan = read_solver(solver)
+        """The solver's definition, and the policy and type that it asks for."""
+        self.parameter: Any = self.plan.parameter
+        self.notes: list[str] = list(self.plan.notes)
         """What was read over, which layers got no weights: what the user may want to know."""
         self.log: Callable[[str], None] = _log.info
         """Gets each line that Caffe would log."""
@@ -118,9 +109,6 @@ class Solver:
                 "weights and resume are both given",
                 hint="A snapshot has its own weights: give one of them.",
             )
-        self._check()
-        self.policy = find_policy(self.definition)
-        kind = self._kind()
         given = self.parameter.random_seed
         self.seed: int = given if given >= 0 else int(torch.randint(1 << 31, ()))
         """Of everything random: first values, data, Dropout. Drawn from torch's random numbers
@@ -128,7 +116,7 @@ class Solver:
         self._random = Randomness(self.seed, self.device)
         self._loading = {"pin": self.device.type == "cuda", **(loading or {})}
         with self._random:
-            self._build(kind, feeds, test_feeds, allow_python)
+            self._build(feeds, test_feeds, allow_python)
         if resume is not None:
             self.restore(resume)
         else:
@@ -136,14 +124,13 @@ class Solver:
 
     def _build(
         self,
-        kind: type[SolverOptimizer],
         feeds: Feeding | None,
         test_feeds: Feeding | Sequence[Feeding] | None,
         allow_python: Collection[str],
     ) -> None:
         """Make the nets and the optimiser."""
         device, seed = self.device, self.seed
-        trained, tested = nets.train_net(self.definition), nets.test_nets(self.definition)
+        trained, tested = nets.train_net(self.plan.definition), nets.test_nets(self.plan.definition)
         self.feed = trained.feed(feeds, seed, self._loading)
         self.net: Net = trained.compile(self.feed.shapes(), device, seed, allow_python)
         """The net that is trained, in phase train."""
@@ -161,7 +148,7 @@ class Solver:
             self.test_nets.append(tester)
         self.learned: list[Learned] = learned_blobs(self.net)
         """The blobs that a solverstate keeps a history of, in its order."""
-        self.optimizer: SolverOptimizer = self._optimizer(kind)
+        self.optimizer: SolverOptimizer = self.plan.optimizer(param_groups(self.learned))
 
     # --- What it is at ---
 
@@ -178,7 +165,7 @@ class Solver:
     @property
     def lr(self) -> float:
         """The rate of the next update, before lr_mult."""
-        return learning_rate(self.policy, self.parameter, copy.copy(self._progress))
+        return learning_rate(self.plan.policy, self.parameter, copy.copy(self._progress))
 
     @property
     def smoothed_loss(self) -> float:
@@ -305,11 +292,11 @@ class Solver:
 
     def _update(self) -> float:
         """The optimiser's step at the rate of the day, which is returned."""
-        rate = learning_rate(self.policy, self.parameter, self._progress)
+        rate = learning_rate(self.plan.policy, self.parameter, self._progress)
         if not math.isfinite(rate):
             raise TorrefyError(
                 f"the learning rate of iteration {self.iteration} is {rate}",
-                place=self.definition.place("lr_policy"),
+                place=self.plan.definition.place("lr_policy"),
             )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -384,11 +371,11 @@ class Solver:
         progress = self._progress
         state = snapshots.SolverState(progress.iteration, progress.current_step, history)
         path = snapshots.write_snapshot(
-            snapshot_prefix(self.definition),
+            self.plan.snapshot_prefix,
             self.net,
             state,
             self._extra(),
-            self.parameter.SnapshotFormat.Name(self.parameter.snapshot_format),
+            self.plan.snapshot_format,
         )
         self.last_snapshot = path
         self.log(f"Snapshotting solver state to {path}")
@@ -437,47 +424,6 @@ class Solver:
 
     # --- Making it ---
 
-    def _check(self) -> None:
-        """What can be told wrong before any net is read."""
-        parameter, place = self.parameter, self.definition.place
-        for name in ("max_iter", "snapshot", "display", "test_interval", "warmup_iter"):
-            if getattr(parameter, name) < 0:
-                raise DefinitionError(
-                    f"{name} must be 0 or more, found {getattr(parameter, name)}",
-                    place=place(name),
-                )
-        for name in ("iter_size", "average_loss"):
-            if getattr(parameter, name) < 1:
-                raise DefinitionError(
-                    f"{name} must be 1 or more, found {getattr(parameter, name)}",
-                    place=place(name),
-                )
-        if parameter.snapshot or parameter.snapshot_after_train:
-            snapshots.check_folder(snapshot_prefix(self.definition), place("snapshot_prefix"))
-        for name, reason in _HARMLESS.items():
-            if parameter.HasField(name):
-                self.notes.append(f"{place(name)}: {name} is read over: {reason}")
-
-    def _kind(self) -> type[SolverOptimizer]:
-        known = solver_types()
-        name = self.parameter.type
-        if name not in known:
-            raise DefinitionError(
-                f'there is no solver type "{name}"',
-                place=self.definition.place("type"),
-                hint=did_you_mean(name, known) or f"There are {', '.join(known)}.",
-            )
-        found: type[SolverOptimizer] = known[name]
-        return found
-
-    def _optimizer(self, kind: type[SolverOptimizer]) -> SolverOptimizer:
-        try:
-            return kind(param_groups(self.learned), **kind.options(self.parameter))
-        except TorrefyError as error:
-            raise DefinitionError(error.within(place=self.definition.place("type")).problems) from (
-                None
-            )
-
     def _load(self, weights: str | Path | Iterable[str | Path]) -> None:
         """Copy weights into the net, as Caffe's option -weights: what is missing stays new."""
         given = [weights] if isinstance(weights, (str, Path)) else list(weights)
@@ -487,28 +433,17 @@ class Solver:
             for part in ([str(one)] if Path(one).exists() else str(one).split(","))
         ]
         for file in files:
-            report = copy_weights(self.net, read_weights(file), fresh=["*"])
+            stored = read_weights(file)
+            report = copy_weights(self.net, stored, fresh=["*"])
             if not report.copied:
                 raise WeightsError(f"{file} has nothing for any layer of the net")
-            for tester in self.test_nets:
-                nets.share_weights(self.net, tester)
+            for tester in self.test_nets:  # they may have layers of their own
+                copy_weights(tester, stored, fresh=["*"])
             self.notes.append(f"{file}: {report}")
 
 
 def _nothing() -> None:
     """Do nothing."""
-
-
-def _definition(solver: str | Path | Definition | Message) -> Definition:
-    if isinstance(solver, Message):
-        solver = parse_text(write_text(solver), MESSAGE, "SolverParameter")
-    elif isinstance(solver, (str, Path)):
-        solver = read_text(solver, MESSAGE)
-    elif not isinstance(solver, Definition):
-        raise TorrefyError(
-            f"a solver is a path or a SolverParameter, found {type(solver).__name__}"
-        )
-    return replace(upgrade(solver), root=solver.root)
 
 
 def _each(feeds: Feeding | Sequence[Feeding] | None, count: int) -> Sequence[Feeding | None]:
