@@ -21,6 +21,7 @@ from torrefy.data.open import open_loader
 from torrefy.data.order import InOrder, Shuffled
 from torrefy.data.sources.datum import write_datum
 from torrefy.data.sources.image_list import list_source
+from torrefy.data.sources.lmdb import LMDBSource
 from torrefy.data.sources.memory import ArraySource
 from torrefy.data.sources.source import Source
 from torrefy.data.transform import Transformer
@@ -303,3 +304,15 @@ def test_data_that_have_changed_are_not_resumed() -> None:
 def test_arguments_that_can_not_be_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(TorrefyError):
         Loader(numbers(3), **{"batch_size": 1, "tops": ["x"], **options})
+
+
+def test_workers_are_taken_where_they_pay(photos: Path, digits: Path) -> None:
+    def workers(source: Source) -> int:
+        return Loader(source, batch_size=1, tops=["x"]).workers
+
+    assert workers(numbers(3)) == 0
+    assert workers(LMDBSource(digits)) == 0
+    pictures = list_source(photos / "list.txt", f"{photos}/")
+    assert pictures.heavy
+    assert LMDBSource(Path(__file__).parents[1] / "golden/data/lmdb_encoded").heavy
+    assert workers(pictures) <= 4

@@ -72,7 +72,8 @@ class Loader:
             name: the layer's, for messages, and so that each layer draws on its own.
             seed: of the order, of crops and of mirroring.
             workers: processes that make batches; 0: this one does, when a batch is asked for.
-                None: one for each core but one, 4 at most.
+                None: where items are pictures or large, one for each core but one and 4 at most;
+                else 0.
             prefetch: batches that each worker makes ahead.
             pin: whether tensors lie in pinned memory, from which a GPU takes them by itself.
             rank: which of the processes this is.
@@ -93,7 +94,7 @@ class Loader:
         self.batch_size = batch_size
         self.name = name
         self.seed = seed
-        self.workers = _workers() if workers is None else workers
+        self.workers = workers if workers is not None else _workers() if source.heavy else 0
         self.prefetch = prefetch
         self.pin = pin
         self.rank, self.world = rank, world
@@ -255,13 +256,14 @@ class _Making(Dataset[_Batch]):
         self.classes = classes
         self.ignore_label = ignore_label
         self.name = name
-        self.seed = 0
+        self.chance = 0
+        """The seed of crops and mirroring."""
         self.order: Order = source.order(0, batch_size)
         self.known: dict[int, str] = {}
         """What is wrong with items that were tried before."""
 
     def begin(self, seed: int) -> None:
-        self.seed = seed
+        self.chance = mixed(seed, 3)
         self.order = self.source.order(seed, self.batch_size)
 
     def __getitem__(self, start: int) -> _Batch:
@@ -300,7 +302,7 @@ class _Making(Dataset[_Batch]):
             if self.classes is not None and len(item) > 1:
                 self._check_label(item[1])
             if self.transform is not None:
-                item = self.transform(item, Draws(mixed(self.seed, 3), position))
+                item = self.transform(item, Draws(self.chance, position))
             if len(item) < len(self.tops):
                 raise DataError(
                     f"there are {len(self.tops)} tops, but an item has {len(item)} part"

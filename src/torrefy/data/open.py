@@ -210,8 +210,6 @@ def open_loader(
     """
     if source is None:
         source = open_source(spec, phase, folder, arrays=arrays)
-    if "workers" not in options and spec.type in ("HDF5Data", "MemoryData"):
-        options["workers"] = 0  # what is in memory is faster taken than sent
     return Loader(
         source,
         batch_size=batch_size_of(spec),

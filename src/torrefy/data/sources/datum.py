@@ -16,6 +16,9 @@ from torrefy.data.sources.source import Item, Source, label_of
 from torrefy.errors import PictureError, Place, RecordError
 from torrefy.schema import new_message
 
+LIGHT = 1 << 15
+"""Bytes of a record that is made in tens of microseconds, less than it takes to send it."""
+
 
 class DatumSource(Source):
     """A database whose values are Datum messages, in the order of its keys.
@@ -35,6 +38,17 @@ class DatumSource(Source):
     @abstractmethod
     def record(self, index: int) -> bytes:
         """The bytes of a Datum."""
+
+    @property
+    def heavy(self) -> bool:
+        """Whether its first record is an encoded picture, or more than LIGHT bytes."""
+        record = self.record(0)
+        datum: Any = new_message("caffe.Datum")
+        try:
+            datum.ParseFromString(record)
+        except DecodeError:
+            return False
+        return len(record) > LIGHT or bool(datum.encoded)
 
     def key(self, index: int) -> str:
         """The database and the record's key."""

@@ -75,6 +75,11 @@ class HDF5Source(Source):
     def __len__(self) -> int:
         return self.starts[-1]
 
+    @property
+    def heavy(self) -> bool:
+        """No: what is in memory is faster taken than sent."""
+        return False
+
     def key(self, index: int) -> str:
         """The file and the row, counted from 0."""
         file = bisect.bisect_right(self.starts, index) - 1

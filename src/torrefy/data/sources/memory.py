@@ -34,6 +34,11 @@ class ArraySource(Source):
     def __len__(self) -> int:
         return len(self.arrays[0])
 
+    @property
+    def heavy(self) -> bool:
+        """No: what is in memory is faster taken than sent."""
+        return False
+
     def key(self, index: int) -> str:
         """The row, counted from 0."""
         return f"{self.name} (row {index})"

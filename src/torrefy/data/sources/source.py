@@ -56,6 +56,11 @@ class Source(ABC):
         skip = skipped(min(self.rand_skip, len(self)), seed)
         return Shuffled([len(self)], seed, skip) if self.shuffle else InOrder(len(self), skip)
 
+    @property
+    def heavy(self) -> bool:
+        """Whether an item takes so long to make that worker processes pay."""
+        return True
+
     def instead(self, index: int) -> int:
         """The item that is tried where this one is bad and bad ones are passed over."""
         return (index + 1) % len(self)
