@@ -90,3 +90,19 @@ def test_a_size_that_is_none_is_wrong_usage(run: Run, pets: Path) -> None:
     result = run("data", "create", "pets", "db", "--resize", "256")
     assert result.exit_code == 2
     assert 'expected width x height ("256x256"), found "256"' in result.stderr
+
+
+def test_what_spoils_a_training_is_told_and_ends_with_1(run: Run, pets: Path) -> None:
+    assert run("data", "verify", "pets", "--classes", "2").output == "looked at 3 items\n"
+    result = run("data", "verify", "pets", "--classes", "1", "--against", "pets")
+    assert result.exit_code == 1
+    assert result.output.splitlines()[:4] == [
+        "1 label is no class:",
+        "  pets/dog/c d.png: label 1",
+        "3 pictures are in both sources:",
+        "  pets/cat/a.png is pets/cat/a.png",
+    ]
+    found = json.loads(run("data", "verify", "pets", "--classes", "3", "--json").output)
+    assert found["ok"] is True
+    assert found["missing"] == [2]
+    assert found["labels"] == {"0": 2, "1": 1}

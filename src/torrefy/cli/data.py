@@ -194,6 +194,62 @@ def show(*, source: str, first: int, root: str, sheet: str | None, as_json: bool
         click.get_current_context().exit(1)
 
 
+@command.command(
+    epilog="\b\nExample:\n  torrefy data verify train_lmdb --against test_lmdb --classes 10\n"
+    "  torrefy data verify train.txt --root images/ --sample 2000"
+)
+@click.argument("source")
+@click.option("--against", metavar="OTHER", help="What the net is tested with.")
+@click.option("--classes", type=click.IntRange(1), metavar="N", help="How many classes there are.")
+@click.option("--ignore-label", type=int, metavar="L", help="A label that is right too.")
+@click.option("--sample", type=click.IntRange(1), metavar="N",
+              help="Look at so many items of each; else at all.")  # fmt: skip
+@click.option("--root", default="", metavar="TEXT", help="What is put before names in a list.")
+@json_option
+def verify(
+    *,
+    source: str,
+    against: str | None,
+    classes: int | None,
+    ignore_label: int | None,
+    sample: int | None,
+    root: str,
+    as_json: bool,
+) -> None:
+    """Look for what would spoil a training with SOURCE.
+
+    Items that can't be read, labels that are no class, pictures that OTHER has too: the exit
+    code is then 1. Pictures that are there more than once, classes without an item and uneven
+    ones are told. SOURCE and OTHER are as for the other commands.
+    """
+    from torrefy.data.open import open_path
+    from torrefy.data.verify import verify as look
+
+    opened = open_path(source, root=root)
+    other = open_path(against, root=root) if against is not None else None
+    total = sum(min(len(one), sample or len(one)) for one in (opened, other) if one is not None)
+    with _progress("reading", total) as told:
+        found = look(
+            opened,
+            other,
+            classes=classes,
+            ignore_label=ignore_label,
+            sample=sample,
+            told=told,
+        )
+    if as_json:
+        labels = {f"{label:g}": count for label, count in sorted(found.labels.items())}
+        about = {"source": source, "looked_at": found.looked_at, "count": found.count}
+        more = {"outside": found.outside, "missing": found.missing, "leaked": found.leaked}
+        rest = {"duplicates": found.duplicates, "bad": found.bad, "labels": labels}
+        print_json({"ok": not found.wrong, **about, **more, **rest})
+    else:
+        for line in found.lines():
+            click.echo(one_line(line))
+    if found.wrong:
+        click.get_current_context().exit(1)
+
+
 def _counts(counts: dict[str, int], most: int = 20) -> str:
     told = [f"{name} ({count:,})" for name, count in list(counts.items())[:most]]
     left = len(counts) - most
