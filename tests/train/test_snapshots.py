@@ -148,6 +148,16 @@ def test_a_disk_that_fills_leaves_the_last_snapshot_as_it_was(
     assert find_state(".").name == "snap_iter_2.solverstate"
 
 
+def test_what_killed_processes_left_half_written_is_removed(make: Make, folder: Path) -> None:
+    old, new = folder / ".torrefy-1.part", folder / ".torrefy-2.part"
+    old.write_bytes(b"x")
+    new.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    make().snapshot()
+    assert not old.exists()
+    assert new.exists()  # another process may be writing it
+
+
 # --- What is refused ---
 
 
