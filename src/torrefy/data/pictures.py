@@ -107,10 +107,10 @@ def read_picture(path: Path | str, colour: str = "BGR") -> NDArray[np.uint8]:
 
     Of animations and of files with several pages the first frame is taken. Transparency is
     dropped and the colour below it kept; 16 bits become 8 by their upper byte; colour becomes
-    grey as (9797 R + 19234 G + 3737 B) >> 15: all three as Caffe's OpenCV does it. Newer OpenCV
-    turns pictures by their EXIF orientation, the one of Caffe's days did not; here they are
-    turned. Colour profiles are not applied. Pixels of 32 bits are taken as 0..65535 where they
-    are integers, and as 0..1 where they are floats.
+    grey as (9797 R + 19234 G + 3737 B) >> 15, but a JPEG has its own luminance: all as Caffe's
+    OpenCV reads JPEGs and PNGs. Newer OpenCV turns pictures by their EXIF orientation, the one of
+    Caffe's days did not; here they are turned. Colour profiles are not applied. Pixels of 32 bits
+    are taken as 0..65535 where they are integers, and as 0..1 where they are floats.
 
     Raises:
         PictureError: no such file, not a picture, cut short or broken, too large (Pillow's limit
@@ -144,6 +144,8 @@ def decode_picture(data: bytes, place: Place, colour: str = "BGR") -> NDArray[np
 def _decoded(file: io.BufferedReader | io.BytesIO, place: Place, colour: str) -> NDArray[np.uint8]:
     try:
         with Image.open(file, formats=_formats()) as image:
+            if colour == "GRAY":
+                image.draft("L", image.size)  # JPEGs only: their own luminance
             image.load()
             return _pixels(_upright(image), colour)
     except UnidentifiedImageError:
