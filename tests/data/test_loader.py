@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -20,10 +21,13 @@ from torrefy.data.loader import Loader
 from torrefy.data.open import open_loader
 from torrefy.data.order import InOrder, Shuffled
 from torrefy.data.sources.datum import write_datum
+from torrefy.data.sources.hdf5 import HDF5Source
 from torrefy.data.sources.image_list import list_source
+from torrefy.data.sources.leveldb import LevelDBSource
 from torrefy.data.sources.lmdb import LMDBSource
 from torrefy.data.sources.memory import ArraySource
 from torrefy.data.sources.source import Source
+from torrefy.data.sources.window import Window, WindowSource, WindowTransformer
 from torrefy.data.transform import Transformer
 from torrefy.errors import DataError, PictureError, RecordError, TorrefyError
 from torrefy.schema import parse_text
@@ -316,3 +320,21 @@ def test_workers_are_taken_where_they_pay(photos: Path, digits: Path) -> None:
     assert pictures.heavy
     assert LMDBSource(Path(__file__).parents[1] / "golden/data/lmdb_encoded").heavy
     assert workers(pictures) <= 4
+
+
+def test_all_that_a_worker_needs_can_be_sent_to_it(photos: Path, digits: Path) -> None:
+    golden = Path(__file__).parents[1] / "golden/data"
+    window = Window(f"{photos}/p 0.png", 1, 0, 0, 4, 4)
+    sources = [
+        (list_source(photos / "list.txt", f"{photos}/"), Transformer(crop=4, mean=[1.0])),
+        (LMDBSource(digits), Transformer(mirror=True)),
+        (LevelDBSource(golden / "leveldb"), Transformer()),
+        (HDF5Source([str(golden / "part0.h5")], ["data", "label"]), None),
+        (WindowSource([window], [window], 0.5), WindowTransformer(crop=4)),
+        (numbers(4, True), None),
+    ]
+    for source, transform in sources:
+        loader = Loader(source, batch_size=2, tops=["x"], transform=transform, workers=0)
+        first = next(loader)["x"]
+        sent = pickle.loads(pickle.dumps(loader._making))
+        assert torch.equal(sent[0].tensors["x"], first)
