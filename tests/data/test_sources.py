@@ -11,13 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from torrefy.data.open import open_loader, open_source, open_transform
+from torrefy.data.open import SourceType, open_loader, open_source, open_transform
 from torrefy.data.pictures import read_picture
 from torrefy.data.resize import resize
 from torrefy.data.sources.hdf5 import HDF5Source
 from torrefy.data.sources.image_list import find_classes, list_source, read_list
 from torrefy.data.sources.memory import ArraySource, DatasetSource
 from torrefy.errors import PictureError, RecordError, TorrefyError
+from torrefy.plugins import added, hookimpl
 from torrefy.schema import parse_text
 
 
@@ -262,3 +263,18 @@ def test_a_window_layer_takes_its_own_scale() -> None:
     )
     made: Any = open_transform(layer(text.replace("sqare", "square")), "train")
     assert made.scale == 2
+
+
+def test_plugins_add_layer_types_that_read_data() -> None:
+    class Numbers:
+        @hookimpl
+        def torrefy_sources(self) -> list[SourceType]:
+            return [SourceType("Numbers", "data_param", lambda *_: ArraySource(np.arange(3)))]
+
+    spec = layer('type: "Numbers" data_param { batch_size: 4 }')
+    spec.top.pop()
+    with added(Numbers(), "numbers"):
+        assert next(open_loader(spec, "train"))["data"].tolist() == [0, 1, 2, 0]
+    assert refusal(open_loader, spec, "train") == (
+        'layer "d": a layer of the type Numbers reads no data'
+    )

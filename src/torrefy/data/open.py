@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,36 @@ from torrefy.data.sources.table import table_source
 from torrefy.data.sources.window import WindowSource, WindowTransformer, read_windows
 from torrefy.data.transform import Transformer, read_mean
 from torrefy.errors import DataError, TorrefyError, did_you_mean
+from torrefy.plugins import named
 
 TYPES = ("Data", "HDF5Data", "ImageData", "MemoryData", "WindowData")
-"""The layer types that read data."""
+"""Caffe's layer types that read data; `source_types` has those of plugins, too."""
+
+Arrays = Sequence[ArrayLike] | None
+"""What a program hands over for a layer that names no file."""
+
+
+@dataclass(frozen=True)
+class SourceType:
+    """How a layer type reads its data; plugins add more by the hook `torrefy_sources`."""
+
+    name: str
+    """The layer type."""
+    param: str
+    """The layer's message that has its batch_size: "data_param"."""
+    open: Callable[[Any, Path, Arrays], Source]
+    """Opens what a LayerParameter names, relative to a folder."""
+    transform: Callable[[Any, str, Path], Transform | None] = lambda spec, phase, folder: None
+    """What is done to each item in a phase: "train" or "test"; None: nothing."""
+
+
+def source_types() -> Mapping[str, SourceType]:
+    """Every layer type whose data can be read."""
+    return named("torrefy_sources", "name", "source of data")
 
 
 def open_source(
-    spec: Any,
-    phase: str,
-    folder: Path | str = ".",
-    *,
-    arrays: Sequence[ArrayLike] | None = None,
+    spec: Any, phase: str, folder: Path | str = ".", *, arrays: Arrays = None
 ) -> Source:
     """The source that a data layer names.
 
@@ -46,74 +66,44 @@ def open_source(
     """
     del phase  # no kind of source depends on it; all that it changes is the transformer
     try:
-        return _open(spec, Path(folder), arrays)
+        return _type_of(spec).open(spec, Path(folder), arrays)
     except TorrefyError as error:
         raise error.within(layer=spec.name) from None
 
 
-def _open(spec: Any, folder: Path, arrays: Sequence[ArrayLike] | None) -> Source:
-    if spec.type == "Data":
-        data, transform = spec.data_param, spec.transform_param
-        colour = STORED
-        if transform.force_color and transform.force_gray:
-            raise DataError("force_color and force_gray are both given", hint="Give one of them.")
-        if transform.force_color or data.force_encoded_color:
-            colour = "BGR"
-        elif transform.force_gray:
-            colour = "GRAY"
-        kind = LMDBSource if data.backend == data.LMDB else LevelDBSource
-        source: Source = kind(folder / _source(data), colour)
-        source.rand_skip = data.rand_skip
-        return source
-    if spec.type == "ImageData":
-        data = spec.image_data_param
-        size = (data.new_height, data.new_width)
-        if any(size) and not all(size):
-            raise DataError(
-                "one of new_height and new_width is missing", hint="Give both or neither."
-            )
-        path, root = folder / _source(data), _root(folder, data.root_folder)
-        options: dict[str, Any] = {
-            "size": size if all(size) else None,
-            "colour": "BGR" if data.is_color else "GRAY",
-            "shuffle": data.shuffle,
-            "rand_skip": data.rand_skip,
-        }
-        if path.suffix in TABLES:
-            return table_source(path, list(spec.top[1:]), root, **options)
-        return list_source(path, root, **options)
-    if spec.type == "HDF5Data":
-        data = spec.hdf5_data_param
-        if spec.HasField("transform_param"):
-            raise DataError(
-                "HDF5Data takes no transform_param", hint="Store the arrays transformed."
-            )
-        files = read_files(folder / _source(data), folder)
-        return HDF5Source(files, list(spec.top), shuffle=data.shuffle)
-    if spec.type == "WindowData":
-        data = spec.window_data_param
-        foreground, background = read_windows(
-            folder / _source(data),
-            root=_root(folder, data.root_folder),
-            fg_threshold=data.fg_threshold,
-            bg_threshold=data.bg_threshold,
+def open_transform(spec: Any, phase: str, folder: Path | str = ".") -> Transform | None:
+    """What a data layer does to each item; None: nothing.
+
+    Arguments and errors as `open_source`. A WindowData layer takes its scale from
+    window_data_param, not from transform_param, as in Caffe.
+    """
+    try:
+        return _type_of(spec).transform(spec, phase, Path(folder))
+    except TorrefyError as error:
+        raise error.within(layer=spec.name) from None
+
+
+def batch_size_of(spec: Any) -> int:
+    """The batch size that a data layer gives.
+
+    Raises:
+        DataError: none, or 0.
+    """
+    size = int(getattr(spec, _type_of(spec).param).batch_size)
+    if not size:
+        raise DataError("there is no batch_size", layer=spec.name)
+    return size
+
+
+def _type_of(spec: Any) -> SourceType:
+    types = source_types()
+    if spec.type not in types:
+        raise DataError(
+            f"a layer of the type {spec.type} reads no data",
+            layer=spec.name,
+            hint=did_you_mean(spec.type, types),
         )
-        return WindowSource(foreground, background, data.fg_fraction)
-    if spec.type == "MemoryData":
-        if arrays is None:
-            raise DataError("a MemoryData layer has no source: the program gives its arrays")
-        given = spec.memory_data_param
-        source = ArraySource(*arrays)
-        wanted = (given.channels, given.height, given.width)
-        found = source.arrays[0].shape[1:]
-        if found != wanted:
-            raise DataError(
-                f"items of {'x'.join(map(str, found))} for a layer of {'x'.join(map(str, wanted))}"
-            )
-        return source
-    raise DataError(
-        f"a layer of the type {spec.type} reads no data", hint=did_you_mean(spec.type, TYPES)
-    )
+    return types[spec.type]
 
 
 def open_path(path: Path | str, *, root: str = "", colour: str = STORED) -> Source:
@@ -135,64 +125,13 @@ def open_path(path: Path | str, *, root: str = "", colour: str = STORED) -> Sour
     return list_source(path, root, colour="BGR" if colour == STORED else colour)
 
 
-def open_transform(spec: Any, phase: str, folder: Path | str = ".") -> Transform | None:
-    """What a data layer does to each item; None: nothing.
-
-    Arguments and errors as `open_source`. A WindowData layer takes its scale from
-    window_data_param, not from transform_param, as in Caffe.
-    """
-    try:
-        if spec.type == "WindowData":
-            data, given = spec.window_data_param, spec.transform_param
-            if data.crop_mode not in ("warp", "square"):
-                raise DataError(
-                    f'crop_mode is "warp" or "square", found "{data.crop_mode}"',
-                    hint=did_you_mean(data.crop_mode, ("warp", "square")),
-                )
-            mean: Any = list(given.mean_value)
-            if given.HasField("mean_file"):
-                mean = read_mean(Path(folder, given.mean_file))
-            return WindowTransformer(
-                crop=given.crop_size,
-                context_pad=data.context_pad,
-                square=data.crop_mode == "square",
-                scale=data.scale,
-                mean=mean,
-                mirror=given.mirror,
-            )
-        if spec.type in ("Data", "ImageData"):
-            return Transformer.from_layer(spec, phase, folder)
-        return None
-    except TorrefyError as error:
-        raise error.within(layer=spec.name) from None
-
-
-def batch_size_of(spec: Any) -> int:
-    """The batch size that a data layer gives.
-
-    Raises:
-        DataError: none, or 0.
-    """
-    part = {
-        "Data": "data_param",
-        "HDF5Data": "hdf5_data_param",
-        "ImageData": "image_data_param",
-        "MemoryData": "memory_data_param",
-        "WindowData": "window_data_param",
-    }.get(spec.type)
-    size = int(getattr(spec, part).batch_size) if part else 0
-    if not size:
-        raise DataError("there is no batch_size", layer=spec.name)
-    return size
-
-
 def open_loader(
     spec: Any,
     phase: str,
     folder: Path | str = ".",
     *,
     source: Source | None = None,
-    arrays: Sequence[ArrayLike] | None = None,
+    arrays: Arrays = None,
     **options: Any,
 ) -> Loader:
     """The loader of a data layer's batches: one tensor for each of its tops.
@@ -220,6 +159,98 @@ def open_loader(
     )
 
 
+def _open_data(spec: Any, folder: Path, arrays: Arrays) -> Source:
+    del arrays
+    data, transform = spec.data_param, spec.transform_param
+    colour = STORED
+    if transform.force_color and transform.force_gray:
+        raise DataError("force_color and force_gray are both given", hint="Give one of them.")
+    if transform.force_color or data.force_encoded_color:
+        colour = "BGR"
+    elif transform.force_gray:
+        colour = "GRAY"
+    kind = LMDBSource if data.backend == data.LMDB else LevelDBSource
+    source: Source = kind(folder / _source(data), colour)
+    source.rand_skip = data.rand_skip
+    return source
+
+
+def _open_pictures(spec: Any, folder: Path, arrays: Arrays) -> Source:
+    del arrays
+    data = spec.image_data_param
+    size = (data.new_height, data.new_width)
+    if any(size) and not all(size):
+        raise DataError("one of new_height and new_width is missing", hint="Give both or neither.")
+    path, root = folder / _source(data), _root(folder, data.root_folder)
+    options: dict[str, Any] = {
+        "size": size if all(size) else None,
+        "colour": "BGR" if data.is_color else "GRAY",
+        "shuffle": data.shuffle,
+        "rand_skip": data.rand_skip,
+    }
+    if path.suffix in TABLES:
+        return table_source(path, list(spec.top[1:]), root, **options)
+    return list_source(path, root, **options)
+
+
+def _open_hdf5(spec: Any, folder: Path, arrays: Arrays) -> Source:
+    del arrays
+    data = spec.hdf5_data_param
+    if spec.HasField("transform_param"):
+        raise DataError("HDF5Data takes no transform_param", hint="Store the arrays transformed.")
+    return HDF5Source(
+        read_files(folder / _source(data), folder), list(spec.top), shuffle=data.shuffle
+    )
+
+
+def _open_windows(spec: Any, folder: Path, arrays: Arrays) -> Source:
+    del arrays
+    data = spec.window_data_param
+    foreground, background = read_windows(
+        folder / _source(data),
+        root=_root(folder, data.root_folder),
+        fg_threshold=data.fg_threshold,
+        bg_threshold=data.bg_threshold,
+    )
+    return WindowSource(foreground, background, data.fg_fraction)
+
+
+def _warp_windows(spec: Any, phase: str, folder: Path) -> Transform:
+    del phase  # they are mirrored in both
+    data, given = spec.window_data_param, spec.transform_param
+    if data.crop_mode not in ("warp", "square"):
+        raise DataError(
+            f'crop_mode is "warp" or "square", found "{data.crop_mode}"',
+            hint=did_you_mean(data.crop_mode, ("warp", "square")),
+        )
+    mean: Any = list(given.mean_value)
+    if given.HasField("mean_file"):
+        mean = read_mean(folder / given.mean_file)
+    return WindowTransformer(
+        crop=given.crop_size,
+        context_pad=data.context_pad,
+        square=data.crop_mode == "square",
+        scale=data.scale,
+        mean=mean,
+        mirror=given.mirror,
+    )
+
+
+def _open_memory(spec: Any, folder: Path, arrays: Arrays) -> Source:
+    del folder
+    if arrays is None:
+        raise DataError("a MemoryData layer has no source: the program gives its arrays")
+    given = spec.memory_data_param
+    source = ArraySource(*arrays)
+    wanted = (given.channels, given.height, given.width)
+    found = source.arrays[0].shape[1:]
+    if found != wanted:
+        raise DataError(
+            f"items of {'x'.join(map(str, found))} for a layer of {'x'.join(map(str, wanted))}"
+        )
+    return source
+
+
 def _source(data: Any) -> str:
     if not data.source:
         raise DataError("there is no source")
@@ -232,3 +263,13 @@ def _root(folder: Path, root: str) -> str:
     if Path(root).is_absolute() or folder == Path():
         return root
     return f"{folder}/{root}"
+
+
+BUILT_IN = (
+    SourceType("Data", "data_param", _open_data, Transformer.from_layer),
+    SourceType("HDF5Data", "hdf5_data_param", _open_hdf5),
+    SourceType("ImageData", "image_data_param", _open_pictures, Transformer.from_layer),
+    SourceType("MemoryData", "memory_data_param", _open_memory),
+    SourceType("WindowData", "window_data_param", _open_windows, _warp_windows),
+)
+"""What the hook gives for Caffe's own types."""

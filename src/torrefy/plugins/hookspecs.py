@@ -143,6 +143,22 @@ def torrefy_weight_formats() -> Iterable[Any]:  # type: ignore[empty-body]
 
 
 @hookspec
+def torrefy_sources() -> Iterable[Any]:  # type: ignore[empty-body]
+    """Layer types whose data are read: `SourceType` objects. Since 0.1.
+
+    The layer itself comes by `torrefy_layers`, with `feeds = True`.
+
+    Example:
+        def open_segments(spec, folder, arrays):
+            return Segments(folder / spec.image_data_param.source)  # a `Source`
+
+        @hookimpl
+        def torrefy_sources():
+            return [SourceType("ImageSegData", "image_data_param", open_segments)]
+    """
+
+
+@hookspec
 def torrefy_lint_rules() -> Iterable[Any]:  # type: ignore[empty-body]
     """Traps that `torrefy check` looks for: `Rule` objects. Since 0.1.
 
