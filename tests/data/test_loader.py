@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from torrefy.data.labels import LabelLimit
 from torrefy.data.loader import Loader
 from torrefy.data.open import open_loader
 from torrefy.data.order import InOrder, Shuffled
@@ -338,3 +339,17 @@ def test_all_that_a_worker_needs_can_be_sent_to_it(photos: Path, digits: Path) -
         first = next(loader)["x"]
         sent = pickle.loads(pickle.dumps(loader._making))
         assert torch.equal(sent[0].tensors["x"], first)
+
+
+def test_labels_are_looked_for_where_they_are() -> None:
+    def loader(**options: Any) -> Loader:
+        source = ArraySource(np.arange(5), np.arange(5) * 10)
+        return Loader(source, batch_size=5, tops=["label", "data"], workers=0, **options)
+
+    fine = loader(labels={"label": LabelLimit(5, None), "other": LabelLimit(1, None)})
+    assert next(fine)["data"].tolist() == [0, 10, 20, 30, 40]
+    fine.expect_labels(4, top="label")
+    with pytest.raises(RecordError, match="the label is 4, but there are 4 classes, from 0 to 3"):
+        next(fine)
+    fine.expect_labels(None, top="label")
+    next(fine)

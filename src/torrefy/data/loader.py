@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from torrefy.data.draws import Draws, mixed, named
+from torrefy.data.labels import LabelLimit
 from torrefy.data.order import Order
 from torrefy.data.sources.source import Item, Source
 from torrefy.errors import DataError, PictureError, Place, RecordError, TorrefyError
@@ -59,8 +60,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         bad: str = "fail",
-        classes: int | None = None,
-        ignore_label: int | None = None,
+        labels: Mapping[str, LabelLimit] | None = None,
     ) -> None:
         """Say what batches are made of; nothing is read before the first is asked for.
 
@@ -80,8 +80,7 @@ class Loader:
             world: how many processes there are.
             bad: "fail": an item that can't be used is an error. "skip": the next one is taken in
                 its place, and `bad` and `skipped` count.
-            classes: how many classes there are; labels from 0 to below it are right. None: any.
-            ignore_label: a label that is right too.
+            labels: which labels are right, by the name of the top; None: any.
 
         Raises:
             DataError: an argument is wrong, or the source can't serve batches of this size.
@@ -110,8 +109,7 @@ class Loader:
                 tops=tuple(tops),
                 transform=transform,
                 skip=bad == "skip",
-                classes=classes,
-                ignore_label=ignore_label,
+                labels=labels or {},
                 name=name,
             )
         except TorrefyError as error:
@@ -149,12 +147,22 @@ class Loader:
         self._position += self.batch_size * self.world
         return batch.tensors
 
-    def expect_labels(self, classes: int | None, ignore_label: int | None = None) -> None:
-        """Say which labels are right from now on; arguments as of the loader.
+    def expect_labels(
+        self, classes: int | None, ignore_label: int | None = None, *, top: str = ""
+    ) -> None:
+        """Say which labels are right from now on; what was made ahead is made again.
 
-        What was made ahead is made again.
+        Args:
+            classes: labels are from 0 to below it; None: they may be anything.
+            ignore_label: one that is right too.
+            top: where they are; empty: in the second top.
+
+        `torrefy.data.labels.label_limits` tells what a net takes.
         """
-        self._making.classes, self._making.ignore_label = classes, ignore_label
+        for name in [top] if top else self._making.tops[1:2]:
+            self._making.labels.pop(name, None)
+            if classes is not None:
+                self._making.labels[name] = LabelLimit(classes, ignore_label)
         self._making.known.clear()
         self.close()
 
@@ -244,8 +252,7 @@ class _Making(Dataset[_Batch]):
         tops: tuple[str, ...],
         transform: Transform | None,
         skip: bool,
-        classes: int | None,
-        ignore_label: int | None,
+        labels: Mapping[str, LabelLimit],
         name: str,
     ) -> None:
         self.source = source
@@ -253,8 +260,7 @@ class _Making(Dataset[_Batch]):
         self.tops = tops
         self.transform = transform
         self.skip = skip
-        self.classes = classes
-        self.ignore_label = ignore_label
+        self.labels = dict(labels)
         self.name = name
         self.chance = 0
         """The seed of crops and mirroring."""
@@ -299,8 +305,9 @@ class _Making(Dataset[_Batch]):
     def _made(self, index: int, position: int) -> Item:
         try:
             item = self.source.item(index)
-            if self.classes is not None and len(item) > 1:
-                self._check_label(item[1])
+            for top, part in zip(self.tops, item, strict=False):
+                if top in self.labels:
+                    _check_label(part, self.labels[top])
             if self.transform is not None:
                 item = self.transform(item, Draws(self.chance, position))
             if len(item) < len(self.tops):
@@ -311,17 +318,6 @@ class _Making(Dataset[_Batch]):
         except TorrefyError as error:
             raise error.within(place=Place(self.source.key(index))) from None
         return item
-
-    def _check_label(self, label: NDArray[Any]) -> None:
-        wrong = (label < 0) | (label >= self.classes)
-        if self.ignore_label is not None:
-            wrong &= label != self.ignore_label
-        if np.any(wrong):
-            found = np.asarray(label)[wrong].flat[0] if np.ndim(label) else label
-            raise RecordError(
-                f"the label is {found:g}, but there are {self.classes} classes, from 0 to "
-                f"{(self.classes or 0) - 1}"
-            )
 
     def _stacked(self, items: list[Item]) -> dict[str, Tensor]:
         tensors = {}
@@ -339,6 +335,23 @@ class _Making(Dataset[_Batch]):
             for place, part in enumerate(parts):
                 batch[place] = part
         return tensors
+
+
+def _check_label(label: NDArray[Any], limit: LabelLimit) -> None:
+    """Hold one item's labels against what a net takes.
+
+    Raises:
+        RecordError: one is no class.
+    """
+    wrong = (label < 0) | (label >= limit.classes)
+    if limit.ignore_label is not None:
+        wrong &= label != limit.ignore_label
+    if np.any(wrong):
+        found = float(np.asarray(label)[wrong].flat[0])
+        raise RecordError(
+            f"the label is {found:g}, but there are {limit.classes} classes, from 0 to "
+            f"{limit.classes - 1}"
+        )
 
 
 def _empty(shape: tuple[int, ...]) -> Tensor:

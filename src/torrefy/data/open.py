@@ -142,7 +142,7 @@ def open_loader(
         folder: what the files in it are relative to.
         source: items from elsewhere than the layer says; they are transformed as it says.
         arrays: what a MemoryData layer holds.
-        options: as `Loader` takes them: seed, workers, rank, world, bad, classes, …
+        options: as `Loader` takes them: seed, workers, rank, world, bad, labels, …
 
     Raises:
         DataError: as `open_source` and `Loader`.
