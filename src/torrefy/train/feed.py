@@ -12,8 +12,7 @@ from torch import Tensor
 
 from torrefy.data.labels import label_limits
 from torrefy.data.loader import Loader
-from torrefy.data.open import TYPES as READ
-from torrefy.data.open import open_loader
+from torrefy.data.open import open_loader, source_types
 from torrefy.errors import DataError, Place, Problem, TorrefyError
 from torrefy.layers.base import Shape
 from torrefy.net.net import Net
@@ -217,15 +216,15 @@ class Arrays:
 class Joined:
     """Several feeds as one: a batch has the blobs of all."""
 
-    def __init__(self, feeds: Mapping[str, Feed], labels: Mapping[str, str] | None = None) -> None:
-        """Take feeds by the names of their layers; without any, batches are empty.
+    def __init__(self, feeds: Mapping[str, Feed], tops: Mapping[str, Sequence[str]]) -> None:
+        """Take feeds; without any, batches are empty.
 
         Args:
-            feeds: which.
-            labels: the blob of the labels, for those layers that have one.
+            feeds: by the names of their layers.
+            tops: the blobs that each gives.
         """
         self.feeds = dict(feeds)
-        self.labels = dict(labels or {})
+        self.tops = {layer: tuple(names) for layer, names in tops.items()}
 
     def __next__(self) -> dict[str, Tensor]:
         """A batch of each."""
@@ -280,10 +279,11 @@ class Peeked:
             self._next = None
             self.feed.load_state_dict(self._before)  # what was looked at is not checked yet
         limits = label_limits(net)
-        for layer, label in self.feed.labels.items():
-            feed = self.feed.feeds[layer]
-            if isinstance(feed, Loader) and label in limits:
-                feed.expect_labels(*limits[label])
+        for layer, feed in self.feed.feeds.items():
+            for top in self.feed.tops[layer]:
+                if isinstance(feed, Loader) and top in limits:
+                    classes, ignore_label = limits[top]
+                    feed.expect_labels(classes, ignore_label, top=top)
 
     def close(self) -> None:
         """End the processes that make batches; the next batch starts them again."""
@@ -322,7 +322,7 @@ def feeds_for(
     feeds: dict[str, Feed] = {}
     problems: list[Problem] = []
     for layer in layers:
-        if layer.type not in READ:
+        if layer.type not in source_types():
             hint = "Give the batches as feeds, or as test_feeds."
             told = f"its type, {layer.type}, names no data"
             problems.append(Problem(told, _place(definition, layer), layer.name, hint))
@@ -334,7 +334,7 @@ def feeds_for(
             problems.extend(placed.problems)
     if problems:
         raise DataError(problems)
-    return Joined(feeds, {layer.name: layer.top[1] for layer in layers if len(layer.top) > 1})
+    return Joined(feeds, {layer.name: layer.top for layer in layers})
 
 
 def _place(definition: Definition, layer: Any) -> Place:
