@@ -8,13 +8,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from tests.conftest import SHARED
 
 from torrefy.data.output import HDF5Output
 from torrefy.data.sources.hdf5 import HDF5Source
 from torrefy.errors import DataError
 
-CASE = SHARED / "golden/data/cases/hdf5_output"
+CASE = Path(__file__).parents[1] / "golden/data/cases/hdf5_output"
 
 
 def test_passes_go_one_behind_the_other(tmp_path: Path) -> None:
@@ -47,7 +46,6 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(not CASE.is_dir(), reason="no such case here")
 def test_the_datasets_are_those_of_caffe(tmp_path: Path) -> None:
     with np.load(CASE / "case.npz") as given, HDF5Output(tmp_path / "out.h5") as output:
         output.write(given["in:data"], given["in:label"])
