@@ -353,3 +353,16 @@ def test_labels_are_looked_for_where_they_are() -> None:
         next(fine)
     fine.expect_labels(None, top="label")
     next(fine)
+
+
+def test_an_interrupt_is_for_the_process_that_trains(photos: Path) -> None:
+    loader = Loader(
+        list_source(photos / "list.txt", f"{photos}/"), batch_size=2, tops=["data"], workers=2
+    )
+    next(loader)
+    running: Any = loader._batches
+    for worker in running._workers:
+        os.kill(worker.pid, signal.SIGINT)
+    for _ in range(12):
+        next(loader)
+    loader.close()
