@@ -106,3 +106,10 @@ def test_what_spoils_a_training_is_told_and_ends_with_1(run: Run, pets: Path) ->
     assert found["ok"] is True
     assert found["missing"] == [2]
     assert found["labels"] == {"0": 2, "1": 1}
+
+
+def test_a_table_is_shown_with_its_label_if_it_has_one(run: Run, pets: Path) -> None:
+    (pets / "t.csv").write_text("image,label,age\npets/cat/a.png,3,1 2\n")
+    assert json.loads(run("data", "show", "t.csv", "--json").output)["labels"] == {"3": 1}
+    (pets / "t.csv").write_text("image,age\npets/cat/a.png,1 2\n")
+    assert "labels   \n" in run("data", "show", "t.csv").output

@@ -106,7 +106,7 @@ def mean(*, source: str, target: str | None, root: str, as_json: bool) -> None:
 
     With TARGET the mean image is written, as .npy or else as .binaryproto; all pictures must
     then be of one size. The mean of each channel is printed as a `transform_param` takes it.
-    SOURCE is an LMDB, a LevelDB, a list, or a folder with a sub-folder for each class.
+    SOURCE is an LMDB, a LevelDB, a list, a table, or a folder with a sub-folder for each class.
     """
     import io
 
@@ -152,8 +152,8 @@ def mean(*, source: str, target: str | None, root: str, as_json: bool) -> None:
 def show(*, source: str, first: int, root: str, sheet: str | None, as_json: bool) -> None:
     """Show what SOURCE holds: records, labels, sizes, and what can't be read.
 
-    SOURCE is an LMDB, a LevelDB, a list, or a folder with a sub-folder for each class. Every
-    record is read; if one can't be, the exit code is 1.
+    SOURCE is an LMDB, a LevelDB, a list, a table, or a folder with a sub-folder for each class.
+    Every record is read; if one can't be, the exit code is 1.
     """
     from torrefy.data.open import open_path
     from torrefy.data.statistics import contact_sheet, summarize
@@ -175,7 +175,8 @@ def show(*, source: str, first: int, root: str, sheet: str | None, as_json: bool
         if key not in found.bad:
             picture, *rest = opened.item(index)
             shape = "x".join(map(str, picture.shape))
-            rows.append((key, shape, str(picture.dtype), f"{float(rest[0]):g}"))
+            label = f"{float(rest[0]):g}" if rest and not rest[0].ndim else ""
+            rows.append((key, shape, str(picture.dtype), label))
     labels = {f"{label:g}": count for label, count in sorted(found.labels.items())}
     shapes = {"x".join(map(str, shape)): count for shape, count in found.shapes.most_common()}
     if as_json:

@@ -110,7 +110,7 @@ def open_path(path: Path | str, *, root: str = "", colour: str = STORED) -> Sour
     """The source that a path is, as a user names it: what it is is seen from what is there.
 
     Args:
-        path: an LMDB, a LevelDB, a folder with a sub-folder for each class, or a list.
+        path: an LMDB, a LevelDB, a folder with a sub-folder for each class, a list or a table.
         root: what is put before the names in a list.
         colour: "BGR", "GRAY", or STORED; of a list or folder STORED is BGR.
 
@@ -122,7 +122,10 @@ def open_path(path: Path | str, *, root: str = "", colour: str = STORED) -> Sour
         return LevelDBSource(path, colour)
     if (path / "data.mdb").exists() or path.suffix == ".mdb":
         return LMDBSource(path, colour)
-    return list_source(path, root, colour="BGR" if colour == STORED else colour)
+    colour = "BGR" if colour == STORED else colour
+    if path.suffix in TABLES:
+        return table_source(path, None, root, colour=colour)
+    return list_source(path, root, colour=colour)
 
 
 def open_loader(

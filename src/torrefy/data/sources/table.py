@@ -39,9 +39,9 @@ class TableSource(PictureSource):
 
 
 def read_table(
-    path: Path | str, names: Sequence[str]
+    path: Path | str, names: Sequence[str] | None
 ) -> tuple[list[str], dict[str, NDArray[np.float32]]]:
-    """The pictures of a table, and the columns of these names.
+    """The pictures of a table, and the columns of these names; None: "label", if it has one.
 
     A .csv or .tsv begins with the names of its columns. A cell holds a number, or several with
     spaces between them: `0 1 1`. A .jsonl has an object in each line:
@@ -59,6 +59,8 @@ def read_table(
     if not rows:
         raise DataError("the table is empty", place=Place(str(path)))
     columns = list(rows[0][1])
+    if names is None:
+        names = [name for name in columns if name == "label"]
     pictures = next((name for name in PICTURE_COLUMNS if name in columns), columns[0])
     problems: list[Problem] = []
     for name in names:
@@ -95,13 +97,14 @@ def read_table(
 
 
 def table_source(
-    path: Path | str, names: Sequence[str], root: str = "", **options: Any
+    path: Path | str, names: Sequence[str] | None, root: str = "", **options: Any
 ) -> TableSource:
     """The pictures of a table with the targets of these names.
 
     Args:
         path: the .csv, .tsv or .jsonl.
-        names: the columns, in the order of the layer's tops after the first.
+        names: the columns, in the order of the layer's tops after the first; None: "label", if
+            it has one.
         root: what is put before each picture's name as it is.
         options: as `PictureSource`.
     """
