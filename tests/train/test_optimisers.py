@@ -143,6 +143,24 @@ def test_a_rate_that_drops_leaves_the_momentum_of_the_past_as_it_was() -> None:
     assert after([1.0, 0.0], torch.optim.SGD) == -1.0
 
 
+@pytest.mark.parametrize("rate", [1.0, 1e-3, 1e-6, 1e-8, 0.0])
+def test_the_one_operation_of_sgd_is_the_same_as_its_parts(rate: float) -> None:
+    class Parts(SGD):
+        """Not SGD itself, so in parts."""
+
+    ends = []
+    for kind in (SGD, Parts):
+        torch.manual_seed(0)
+        w = torch.nn.Parameter(torch.randn(1000))
+        optimiser = kind([w], lr=rate, momentum=0.9, weight_decay=0.01)
+        for _ in range(5):
+            w.grad = torch.randn(1000)
+            optimiser.step()
+        ends.append((w.detach(), optimiser.state[w]["history"]))
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6 * rate)
+
+
 def test_adamw_is_torchs_where_the_divisor_is_far_from_0() -> None:
     results = []
     for kind, options in (
