@@ -359,8 +359,8 @@ def test_an_interrupt_is_for_the_process_that_trains(photos: Path) -> None:
     loader = Loader(
         list_source(photos / "list.txt", f"{photos}/"), batch_size=2, tops=["data"], workers=2
     )
-    next(loader)
-    running: Any = loader._batches
+    running: Any
+    running = loader._batches = loader._start()  # they may not have begun yet
     for worker in running._workers:
         os.kill(worker.pid, signal.SIGINT)
     for _ in range(12):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -224,7 +225,8 @@ class Loader:
             worker_init_fn=_begin_worker,
             generator=torch.Generator(),  # else it would draw from the net's
         )
-        return iter(loader)
+        with _signals_held():
+            return iter(loader)
 
 
 class _Batch(NamedTuple):
@@ -378,9 +380,24 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+_LEFT = [getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
+"""The signals that are for the process that trains: it says when workers end."""
+
+
 def _begin_worker(_: int) -> None:
-    """Leave signals to the process that trains: it says when workers end."""
-    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in _LEFT:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Workers that begin in here get none of these signals; for this process they wait."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
