@@ -221,6 +221,14 @@ def test_files_that_are_no_solverstate_are_told(make: Make, folder: Path) -> Non
         make(resume="text.solverstate")
 
 
+@pytest.mark.parametrize("name", ["a.solverstate", "a.solverstate.h5"])
+def test_a_state_of_a_negative_iteration_is_damaged(folder: Path, name: str) -> None:
+    write_state(folder / name, SolverState(-3))
+    with pytest.raises(WeightsError) as error:
+        read_state(Path(name))
+    assert str(error.value) == f"{name}: damaged: it is of iteration -3 and step 0"
+
+
 def test_a_folder_with_the_snapshots_of_several_runs_is_told(folder: Path) -> None:
     for name in ("a_iter_5", "a_iter_10", "b_iter_3"):
         write_state(folder / f"{name}.solverstate", SolverState(1))

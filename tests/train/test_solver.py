@@ -217,6 +217,21 @@ def test_weights_are_loaded_and_what_is_new_is_noted(make: Make, folder: Path) -
     assert second.notes == solver.notes
 
 
+def test_layers_that_only_a_test_net_has_get_weights_too(make: Make, folder: Path) -> None:
+    extra = """layer { name: "more" type: "InnerProduct" bottom: "ip2" top: "more"
+      inner_product_param { num_output: 2 weight_filler { type: "gaussian" std: 1 } }
+      include { phase: TEST } }"""
+    (folder / "net.prototxt").write_text(NET + extra)
+    text = "test_iter: 1 test_interval: 5"
+    first = make(text)
+    first.test_nets[0].save("first.caffemodel")
+    second = make(text, text=SOLVER.replace("random_seed: 7", "random_seed: 8"),
+                  weights="first.caffemodel")  # fmt: skip
+    mine, other = (solver.test_nets[0].params["more"][0] for solver in (first, second))
+    assert torch.equal(mine, other)
+    assert same(first, second)
+
+
 def test_a_solver_can_be_a_message_or_a_definition(folder: Path) -> None:
     message = new_message("caffe.SolverParameter")
     message.net, message.base_lr, message.lr_policy = "net.prototxt", 0.1, "fixed"

@@ -142,8 +142,16 @@ def read_state(path: Path) -> SolverState:
     Raises:
         WeightsError: the file is something else, cut off or damaged.
     """
-    if path.name.endswith((".h5", ".hdf5")):
-        return _read_hdf5(path)
+    state = _read_hdf5(path) if path.name.endswith((".h5", ".hdf5")) else _read_binary(path)
+    if state.iteration < 0 or state.current_step < 0:
+        raise WeightsError(
+            f"damaged: it is of iteration {state.iteration} and step {state.current_step}",
+            place=Place(str(path)),
+        )
+    return state
+
+
+def _read_binary(path: Path) -> SolverState:
     if path.name.endswith((".caffemodel", ".safetensors")):
         raise WeightsError(
             "these are weights, not a solverstate",
