@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torrefy.net.net import Net
     from torrefy.runtime.classifier import Classifier
     from torrefy.spec.build import NetSpec
+    from torrefy.train.solver import Solver
     from torrefy.weights.load import load_net
 
 __version__ = "0.1.0.dev0"
@@ -22,6 +23,7 @@ _HOMES = {
     "Net": "torrefy.net.net",
     "NetSpec": "torrefy.spec.build",
     "Recipe": "torrefy.data.recipe",
+    "Solver": "torrefy.train.solver",
     "TorrefyError": "torrefy.errors",
     "export_onnx": "torrefy.export.onnx",
     "load_net": "torrefy.weights.load",
@@ -34,6 +36,7 @@ __all__ = [
     "Net",
     "NetSpec",
     "Recipe",
+    "Solver",
     "TorrefyError",
     "__version__",
     "export_onnx",

@@ -84,6 +84,14 @@ class PictureError(TorrefyError):
     """A picture can't be read."""
 
 
+class DataError(TorrefyError):
+    """A source of data can't be read, or does not fit the net."""
+
+
+class RecordError(DataError):
+    """One record of a source can't be used; a loader may be told to pass over such ones."""
+
+
 class ZooError(TorrefyError):
     """A zoo model can't be found, fetched or verified."""
 

@@ -363,3 +363,13 @@ def test_mutated_pictures_give_nothing_but_a_picture_error(
         assert read_picture(path).dtype == np.uint8
     except PictureError as error:
         assert str(path) in str(error)
+
+
+def test_the_grey_of_a_jpeg_is_its_own_luminance(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    path = saved(tmp_path, Image.fromarray(pixels), "p.jpg", quality=80)
+    with Image.open(path) as image:
+        image.draft("YCbCr", image.size)
+        luminance = np.asarray(image)[..., 0]
+    np.testing.assert_array_equal(read_picture(path, "GRAY")[..., 0], luminance)
+    assert read_picture(path).shape == (16, 24, 3)

@@ -21,6 +21,9 @@ from torrefy.schema.source import kind_of
 COLOURS = ("BGR", "RGB", "GRAY")
 """The channel orders that nets are trained with."""
 
+STORED = "STORED"
+"""What `decode_picture` takes for grey where the picture is grey, else BGR."""
+
 SUFFIXES = (
     ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx",
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
@@ -104,10 +107,10 @@ def read_picture(path: Path | str, colour: str = "BGR") -> NDArray[np.uint8]:
 
     Of animations and of files with several pages the first frame is taken. Transparency is
     dropped and the colour below it kept; 16 bits become 8 by their upper byte; colour becomes
-    grey as (9797 R + 19234 G + 3737 B) >> 15: all three as Caffe's OpenCV does it. Newer OpenCV
-    turns pictures by their EXIF orientation, the one of Caffe's days did not; here they are
-    turned. Colour profiles are not applied. Pixels of 32 bits are taken as 0..65535 where they
-    are integers, and as 0..1 where they are floats.
+    grey as (9797 R + 19234 G + 3737 B) >> 15, but a JPEG has its own luminance: all as Caffe's
+    OpenCV reads JPEGs and PNGs. Newer OpenCV turns pictures by their EXIF orientation, the one of
+    Caffe's days did not; here they are turned. Colour profiles are not applied. Pixels of 32 bits
+    are taken as 0..65535 where they are integers, and as 0..1 where they are floats.
 
     Raises:
         PictureError: no such file, not a picture, cut short or broken, too large (Pillow's limit
@@ -121,24 +124,44 @@ def read_picture(path: Path | str, colour: str = "BGR") -> NDArray[np.uint8]:
     path = Path(path)
     place = Place(str(path))
     with _open(path, place) as file:
-        try:
-            with Image.open(file, formats=_formats()) as image:
-                image.load()
-                return _pixels(_upright(image), colour)
-        except UnidentifiedImageError:
-            file.seek(0)
-            raise _unreadable(file.read(64), place) from None
-        except Image.DecompressionBombError as error:
-            raise PictureError(
-                f"the picture is too large: {str(error).split(',')[0]}", place=place
-            ) from None
-        except PictureError as error:
-            raise error.within(place=place) from None
-        except Exception as error:  # broken files make Pillow's decoders raise nearly anything
-            reason = str(error) or type(error).__name__
-            if "truncated" in reason.lower():
-                raise PictureError("the picture is cut short", place=place) from error
-            raise PictureError(f"the picture is broken: {reason}", place=place) from error
+        return _decoded(file, place, colour)
+
+
+def decode_picture(data: bytes, place: Place, colour: str = "BGR") -> NDArray[np.uint8]:
+    """A picture in memory as `read_picture` reads one from a file.
+
+    Args:
+        data: the bytes of a JPEG, PNG, …
+        place: where they come from, for errors.
+        colour: one of COLOURS, or STORED: grey pictures as H×W×1, others as H×W×3 in BGR.
+
+    Raises:
+        PictureError: as `read_picture`.
+    """
+    return _decoded(io.BytesIO(data), place, colour)
+
+
+def _decoded(file: io.BufferedReader | io.BytesIO, place: Place, colour: str) -> NDArray[np.uint8]:
+    try:
+        with Image.open(file, formats=_formats()) as image:
+            if colour == "GRAY":
+                image.draft("L", image.size)  # JPEGs only: their own luminance
+            image.load()
+            return _pixels(_upright(image), colour)
+    except UnidentifiedImageError:
+        file.seek(0)
+        raise _unreadable(file.read(64), place) from None
+    except Image.DecompressionBombError as error:
+        raise PictureError(
+            f"the picture is too large: {str(error).split(',')[0]}", place=place
+        ) from None
+    except PictureError as error:
+        raise error.within(place=place) from None
+    except Exception as error:  # broken files make Pillow's decoders raise nearly anything
+        reason = str(error) or type(error).__name__
+        if "truncated" in reason.lower():
+            raise PictureError("the picture is cut short", place=place) from error
+        raise PictureError(f"the picture is broken: {reason}", place=place) from error
 
 
 @functools.cache
@@ -214,7 +237,7 @@ def _pixels(image: Image.Image, colour: str) -> NDArray[np.uint8]:
         pixels = _colours(image)
     if pixels.ndim == 2:
         grey = pixels[..., np.newaxis]
-        return np.array(grey) if colour == "GRAY" else np.repeat(grey, 3, axis=2)
+        return np.array(grey) if colour in ("GRAY", STORED) else np.repeat(grey, 3, axis=2)
     if colour == "GRAY":
         red, green, blue = (pixels[..., i].astype(np.uint32) for i in range(3))
         mixed = (9797 * red + 19234 * green + 3737 * blue) >> 15

@@ -42,7 +42,7 @@ class Data(DataLayer):
 
     Tops: N×C×H×W, or the database's own size without `transform_param.crop_size`; and N labels,
     which may be left out. The definition tells the channels by force_color, force_gray or a
-    mean_value for each. The tops are inputs of the net: the database is not opened.
+    mean_value for each. The tops are inputs of the net; `torrefy.data.open` reads the database.
     """
 
     param = "data_param"
@@ -68,11 +68,15 @@ class ImageData(DataLayer):
     """Pictures from a list of files, and their labels.
 
     Tops: N×C×H×W, C being 3, or 1 with `is_color: false`, H and W the crop's, else new_height
-    and new_width, else each picture's own; and N labels. The tops are inputs of the net: the
-    pictures are not read.
+    and new_width, else each picture's own; and N labels. The tops are inputs of the net;
+    `torrefy.data.open` reads the pictures.
+
+    Beyond Caffe, the source may be a folder with a sub-folder for each class, or a table (.csv,
+    .tsv, .jsonl): each further top is then the column of its name, of numbers or arrays.
     """
 
     param = "image_data_param"
+    tops = (2, None)
     example = (
         'image_data_param { source: "train.txt" batch_size: 32 new_height: 256 new_width: 256 }'
     )
@@ -89,13 +93,26 @@ class ImageData(DataLayer):
         crop = self.spec.transform_param.crop_size
         return (3 if self.p.is_color else 1, crop or height or "H", crop or width or "W")
 
+    def outline(self) -> list[Outline]:
+        """As of all; what the columns of a table hold only the table knows."""
+        if self.p.source.endswith((".csv", ".tsv", ".jsonl")):
+            batch = self.batch()
+            return [(batch, *self.item()), *[(batch, "...")] * (self.num_tops - 1)]
+        if self.num_tops > 2:
+            raise self.error(
+                f"{self.num_tops} tops, but a list tells only labels",
+                field="top",
+                hint="A table (.csv, .tsv, .jsonl) tells a column for each top.",
+            )
+        return super().outline()
+
 
 @layer("WindowData")
 class WindowData(DataLayer):
     """Windows of pictures, labelled by their overlap with objects (R-CNN).
 
     Tops: N×3×S×S, S being `transform_param.crop_size`; and N labels. The tops are inputs of the
-    net: the pictures are not read. (Girshick et al. 2014, arXiv:1311.2524.)
+    net; `torrefy.data.open` reads the pictures. (Girshick et al. 2014, arXiv:1311.2524.)
     """
 
     param = "window_data_param"
@@ -136,7 +153,7 @@ class HDF5Data(DataLayer):
     """Arrays from HDF5 files: each top is the dataset of its name.
 
     Tops: N of what the files hold; only they know the other axes. The tops are inputs of the
-    net: the files are not read.
+    net; `torrefy.data.open` reads the files.
     """
 
     param = "hdf5_data_param"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ class Net(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the params are (the CPU for a net without any)."""
-        for tensor in (*self.parameters(), *self.buffers()):
+        for tensor in itertools.chain(self.parameters(), self.buffers()):  # the first is enough
             return tensor.device
         return torch.device("cpu")
 

@@ -84,6 +84,43 @@ def torrefy_fillers() -> Iterable[Any]:  # type: ignore[empty-body]
 
 
 @hookspec
+def torrefy_solvers() -> Iterable[type[Any] | Lazy]:  # type: ignore[empty-body]
+    """Solver types: `SolverOptimizer` subclasses, by their `type_name`. Since 0.1.
+
+    Fields that one reads beside Caffe's are added to `caffe.SolverParameter` by
+    `torrefy_schema_fields`.
+
+    Example:
+        class Lion(SolverOptimizer):
+            "w − r sign(β₁ m + (1 − β₁) g) (Chen et al. 2023, arXiv:2302.06675)."
+            type_name = "Lion"
+
+            def update(self, group, rate, params, grads, mean): ...
+
+        @hookimpl
+        def torrefy_solvers():
+            return [Lion]
+    """
+
+
+@hookspec
+def torrefy_lr_policies() -> Iterable[Any]:  # type: ignore[empty-body]
+    """Learning-rate policies: functions made one by `@policy("name")`. Since 0.1.
+
+    Example:
+        @policy("triangle", above_zero=("stepsize",))
+        def triangle(parameter, progress):
+            "Up and down over 2 stepsize iterations (Smith 2015, arXiv:1506.01186)."
+            place = progress.iteration % (2 * parameter.stepsize) / parameter.stepsize
+            return parameter.base_lr * (1 - abs(1 - place))
+
+        @hookimpl
+        def torrefy_lr_policies():
+            return [triangle]
+    """
+
+
+@hookspec
 def torrefy_zoo_paths() -> Iterable[Path]:  # type: ignore[empty-body]
     """Folders that hold zoo models, one folder a model with its card.prototxt. Since 0.1.
 
@@ -102,6 +139,22 @@ def torrefy_weight_formats() -> Iterable[Any]:  # type: ignore[empty-body]
         @hookimpl
         def torrefy_weight_formats():
             return [WeightFormat("npz", (".npz",), read_npz, write_npz)]
+    """
+
+
+@hookspec
+def torrefy_sources() -> Iterable[Any]:  # type: ignore[empty-body]
+    """Layer types whose data are read: `SourceType` objects. Since 0.1.
+
+    The layer itself comes by `torrefy_layers`, with `feeds = True`.
+
+    Example:
+        def open_segments(spec, folder, arrays):
+            return Segments(folder / spec.image_data_param.source)  # a `Source`
+
+        @hookimpl
+        def torrefy_sources():
+            return [SourceType("ImageSegData", "image_data_param", open_segments)]
     """
 
 

@@ -23,8 +23,10 @@ from torrefy.plugins.hookspecs import PROJECT
 from torrefy.plugins.lazy import Lazy
 
 BUILT_IN = {
+    "torrefy.data": ("torrefy_sources",),
     "torrefy.layers": ("torrefy_layers", "torrefy_fillers"),
     "torrefy.lint": ("torrefy_lint_rules",),
+    "torrefy.train": ("torrefy_solvers", "torrefy_lr_policies"),
     "torrefy.weights": ("torrefy_weight_formats",),
     "torrefy.zoo": ("torrefy_zoo_paths",),
 }

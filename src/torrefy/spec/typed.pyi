@@ -223,7 +223,7 @@ class _L(LayerFunctions):
 
         Tops: N×C×H×W, or the database's own size without `transform_param.crop_size`; and N labels,
         which may be left out. The definition tells the channels by force_color, force_gray or a
-        mean_value for each. The tops are inputs of the net: the database is not opened."""
+        mean_value for each. The tops are inputs of the net; `torrefy.data.open` reads the database."""
     def Deconvolution(
         self,
         *bottoms: Top,
@@ -396,7 +396,7 @@ class _L(LayerFunctions):
         """Arrays from HDF5 files: each top is the dataset of its name.
 
         Tops: N of what the files hold; only they know the other axes. The tops are inputs of the
-        net: the files are not read."""
+        net; `torrefy.data.open` reads the files."""
     def HDF5Output(
         self,
         *bottoms: Top,
@@ -477,8 +477,11 @@ class _L(LayerFunctions):
         """Pictures from a list of files, and their labels.
 
         Tops: N×C×H×W, C being 3, or 1 with `is_color: false`, H and W the crop's, else new_height
-        and new_width, else each picture's own; and N labels. The tops are inputs of the net: the
-        pictures are not read."""
+        and new_width, else each picture's own; and N labels. The tops are inputs of the net;
+        `torrefy.data.open` reads the pictures.
+
+        Beyond Caffe, the source may be a folder with a sub-folder for each class, or a table (.csv,
+        .tsv, .jsonl): each further top is then the column of its name, of numbers or arrays."""
     def InfogainLoss(
         self,
         *bottoms: Top,
@@ -1009,7 +1012,7 @@ class _L(LayerFunctions):
         """Windows of pictures, labelled by their overlap with objects (R-CNN).
 
         Tops: N×3×S×S, S being `transform_param.crop_size`; and N labels. The tops are inputs of the
-        net: the pictures are not read. (Girshick et al. 2014, arXiv:1311.2524.)"""
+        net; `torrefy.data.open` reads the pictures. (Girshick et al. 2014, arXiv:1311.2524.)"""
 
 class _Convolution:
     DEFAULT: int

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,27 @@ def write_caffemodel(path: Path, stored: StoredNet) -> None:
 
 
 CAFFEMODEL = WeightFormat("caffemodel", (".caffemodel",), read_caffemodel, write_caffemodel)
+
+
+def read_blob(wire: Wire, field: Field, index: int) -> NDArray[Any]:
+    """The array of a BlobProto: a view of the bytes where its values are packed.
+
+    Args:
+        wire: the bytes.
+        field: the BlobProto's.
+        index: its number among its kind, for messages.
+
+    Raises:
+        WeightsError: it is damaged, or its shape contradicts its number of values.
+    """
+    return _Reading(wire).blob("", index, field)
+
+
+def write_blob(file: BinaryIO, number: int, blob: NDArray[Any]) -> None:
+    """Write an array of floats as a BlobProto that is the field `number` of its message."""
+    dtype = np.dtype("<f8" if blob.dtype.itemsize == 8 else "<f4")
+    file.write(_blob_head(blob.shape, dtype, number))
+    file.write(np.ascontiguousarray(blob, dtype).reshape(-1).view(np.uint8).data)
 
 
 class _Reading:
@@ -279,14 +300,14 @@ def _dtype(blob: NDArray[Any], index: int, layer: str, path: Path) -> np.dtype[A
     return np.dtype("<f8" if blob.dtype.itemsize == 8 else "<f4")
 
 
-def _blob_head(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
-    """A BlobProto within its layer, up to where its values begin."""
+def _blob_head(shape: Sequence[int], dtype: np.dtype[Any], number: int = _V2.blobs) -> bytes:
+    """A BlobProto within its layer or another message, up to where its values begin."""
     size = math.prod(shape) * dtype.itemsize
     dims = b"".join(map(_varint, shape))
     packed = _prefix(1, len(dims)) + dims if dims else b""
     inside = _prefix(_SHAPE, len(packed)) + packed
     inside += _prefix(_DOUBLE_DATA if dtype.itemsize == 8 else _DATA, size)
-    return _prefix(_V2.blobs, len(inside) + size) + inside
+    return _prefix(number, len(inside) + size) + inside
 
 
 def _prefix(number: int, size: int) -> bytes:

@@ -19,6 +19,8 @@ from torrefy.schema.source import kind_of
 
 HEAD = 4096
 """How many bytes tell what a file is."""
+PART = ".torrefy-*.part"
+"""What files are called while they are written."""
 
 
 def read_whole(path: Path, what: str, suffix: str) -> memoryview:
@@ -106,7 +108,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         exists = target.exists()
         if exists and not target.is_file():
             raise WeightsError("this is no file that could be replaced", place=place)
-        temporary = target.with_name(f".torrefy-{secrets.token_hex(8)}.part")
+        temporary = target.with_name(PART.replace("*", secrets.token_hex(8)))
         with temporary.open("xb") as file:
             yield file
             file.flush()

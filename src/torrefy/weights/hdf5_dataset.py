@@ -50,6 +50,24 @@ def read_dataset(file: HDF5File, address: int, what: str) -> NDArray[Any]:
     return _Dataset(file, address, what).values()
 
 
+def dataset_shape(file: HDF5File, address: int, what: str) -> tuple[int, ...]:
+    """A dataset's shape, as its header tells it; arguments and errors as `read_dataset`."""
+    return _Dataset(file, address, what).shape
+
+
+def read_integer(file: HDF5File, address: int, what: str) -> int:
+    """The one integer that a dataset holds, exactly.
+
+    Raises:
+        WeightsError: as `read_dataset`; or it holds something else.
+    """
+    dataset = _Dataset(file, address, what)
+    if dataset.dtype.kind not in "iu" or math.prod(dataset.shape) != 1:
+        raise file.refusal(f"{what} is not one integer")
+    values = dataset.assembled() if dataset.kept == _CHUNKED else dataset.whole()
+    return int(values.reshape(-1)[0])
+
+
 class _Filter(NamedTuple):
     code: int
     name: str

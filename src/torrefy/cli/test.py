@@ -1,0 +1,72 @@
+"""`torrefy test`: a net's outputs over its test data."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import click
+
+from torrefy.cli.output import json_option, one_line, print_json
+
+
+@click.command(
+    epilog="\b\nExample:\n  torrefy test train_val.prototxt net.caffemodel\n"
+    "  torrefy test train_val.prototxt net.caffemodel --iterations 100 --device cuda"
+)
+@click.argument("definition")
+@click.argument("weights")
+@click.option("--iterations", type=click.IntRange(1), default=50, show_default=True, metavar="N",
+              help="How many batches are taken.")  # fmt: skip
+@click.option("--device", default="cpu", show_default=True, metavar="NAME",
+              help='Where to compute: "cpu", "cuda", "cuda:1".')  # fmt: skip
+@click.option("--workers", type=click.IntRange(0), metavar="N",
+              help="Processes that read data (else: a core each but one, 4 at most).")  # fmt: skip
+@click.option("--stage", "stages", multiple=True, metavar="NAME",
+              help="A stage that the net is in; may be given several times.")  # fmt: skip
+@click.option("--level", type=int, default=0, metavar="N", help="The net's level.")
+@click.option("--allow-python", multiple=True, metavar="MODULE.CLASS",
+              help="A class that Python layers may run.")  # fmt: skip
+@json_option
+def command(
+    *,
+    definition: str,
+    weights: str,
+    iterations: int,
+    device: str,
+    workers: int | None,
+    stages: tuple[str, ...],
+    level: int,
+    allow_python: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Average a net's outputs over its test data.
+
+    The net is that of phase test, its data what its data layers name; WEIGHTS must hold all of
+    its layers. What counts in the loss is shown with its weight, as `caffe test` does.
+    """
+    from torrefy.train.scores import score
+
+    loading: dict[str, Any] = {} if workers is None else {"workers": workers}
+    found = score(
+        definition,
+        weights,
+        iterations,
+        device=device,
+        stages=stages,
+        level=level,
+        loading=loading,
+        allow_python=allow_python,
+    )
+    if as_json:
+        blobs = {
+            name: [v if math.isfinite(v) else None for v in blob.flatten().tolist()]
+            for name, blob in found.blobs.items()
+        }
+        print_json({"ok": True, "iterations": found.iterations, "blobs": blobs})
+        return
+    for name, blob in found.blobs.items():
+        weight = found.loss_weights.get(name, 0.0)
+        for value in blob.flatten().tolist():
+            loss = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
+            click.echo(one_line(f"{name} = {value:g}{loss}"))

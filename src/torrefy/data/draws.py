@@ -1,0 +1,61 @@
+"""Chance that depends on a seed and a place in the stream of samples, and on nothing else."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MASK = (1 << 64) - 1
+_STEP = 0x9E3779B97F4A7C15
+_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def mixed(*numbers: int) -> int:
+    """64 bits that look random, from whole numbers (SplitMix64; Steele et al. 2014)."""
+    state = 0
+    for number in numbers:
+        state = _mix((state + _STEP + number) & _MASK)
+    return state
+
+
+def named(seed: int, name: str) -> int:
+    """A seed of its own for what has this name, so that two layers draw differently."""
+    return mixed(seed, zlib.crc32(name.encode()))
+
+
+class Draws:
+    """The draws for one sample: the same whichever process makes it, and however often.
+
+    Written out rather than taken from numpy, whose streams may change between versions: a
+    resumed run sees the crops that it would have seen.
+
+    Example:
+        >>> draws = Draws(1, 7)
+        >>> [draws.below(10) for _ in range(5)] == [Draws(1, 7).below(10)] * 5
+        False
+    """
+
+    def __init__(self, seed: int, position: int) -> None:
+        self._state = mixed(seed, position)
+
+    def below(self, count: int) -> int:
+        """A whole number from 0 to count − 1."""
+        self._state = (self._state + _STEP) & _MASK
+        return _mix(self._state) % count
+
+
+def permutation(count: int, *numbers: int) -> NDArray[np.int64]:
+    """The numbers below `count` in an order that whole numbers determine."""
+    state = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_STEP)
+    state += np.uint64(mixed(*numbers))
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(_FIRST)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(_SECOND)
+    return np.argsort(state ^ (state >> np.uint64(31)), kind="stable").astype(np.int64)
+
+
+def _mix(state: int) -> int:
+    state = ((state ^ (state >> 30)) * _FIRST) & _MASK
+    state = ((state ^ (state >> 27)) * _SECOND) & _MASK
+    return state ^ (state >> 31)

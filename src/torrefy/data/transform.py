@@ -1,0 +1,224 @@
+"""Caffe's data transformer: crop, mean, scale and mirror."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from torrefy.data.draws import Draws
+from torrefy.data.sources.source import Item
+from torrefy.errors import DataError, Place, RecordError, did_you_mean
+from torrefy.schema import new_message
+from torrefy.schema.source import kind_of
+
+
+class Transformer:
+    """Makes of a picture what a net sees: (x − mean)·scale of a crop, perhaps mirrored.
+
+    As Caffe's DataTransformer, in float32:
+
+    - The crop is of crop×crop, anywhere in phase train, and at ⌊(size − crop) / 2⌋ in phase test.
+    - A mean image has the size of the uncropped picture; what is subtracted is its part at the
+      crop.
+    - Half of the pictures are mirrored, in phase test too.
+
+    Example:
+        >>> transform = Transformer(crop=2, mean=[100.0], scale=0.5)
+        >>> picture = np.full((1, 5, 7), 102, np.uint8)
+        >>> transform((picture,), Draws(0, 0))[0]
+        array([[[1., 1.],
+                [1., 1.]]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: float = 1.0,
+        mean: NDArray[np.float32] | Sequence[float] = (),
+        crop: int = 0,
+        mirror: bool = False,
+        train: bool = False,
+    ) -> None:
+        """Say what is done.
+
+        Args:
+            scale: the factor after the mean.
+            mean: an image of C×H×W, one value for each channel, one for all, or none.
+            crop: height and width of the crop; 0: none.
+            mirror: whether half of the pictures are mirrored.
+            train: whether crops are drawn.
+        """
+        self.scale = np.float32(scale)
+        array = np.asarray(mean, np.float32)
+        self.mean = None if array.ndim == 3 else array.reshape(-1, 1, 1)
+        self.mean_image = array if array.ndim == 3 else None
+        self.crop = crop
+        self.mirror = mirror
+        self.train = train
+
+    @classmethod
+    def from_layer(cls, spec: Any, phase: str, folder: Path | str = ".") -> Transformer:
+        """What the `transform_param` of a LayerParameter says.
+
+        Args:
+            spec: the LayerParameter.
+            phase: "train" or "test".
+            folder: what `mean_file` is relative to.
+
+        Raises:
+            DataError: mean_file and mean_value are both given, or the file can't be read.
+        """
+        given = spec.transform_param
+        mean: NDArray[np.float32] | Sequence[float] = list(given.mean_value)
+        if given.HasField("mean_file"):
+            if mean:
+                raise DataError(
+                    "mean_file and mean_value are both given",
+                    layer=spec.name,
+                    hint="Give one of them.",
+                )
+            mean = read_mean(Path(folder, given.mean_file))
+        return cls(
+            scale=given.scale,
+            mean=mean,
+            crop=given.crop_size,
+            mirror=given.mirror,
+            train=phase == "train",
+        )
+
+    def __call__(self, item: Item, draws: Draws) -> Item:
+        """An item with its picture transformed; all else stays.
+
+        Raises:
+            RecordError: the picture is smaller than the crop, or of another size or other
+                channels than the mean.
+        """
+        picture, *rest = item
+        return (self.picture(picture, draws), *rest)
+
+    def picture(self, picture: NDArray[Any], draws: Draws) -> NDArray[np.float32]:
+        """C×H×W bytes or floats to C×H×W float32."""
+        channels, height, width = picture.shape
+        mean = self.mean
+        if self.mean_image is not None and self.mean_image.shape != picture.shape:
+            raise RecordError(
+                f"the picture is {_text(picture.shape)}, but the mean image "
+                f"{_text(self.mean_image.shape)}"
+            )
+        if mean is not None and len(mean) not in (0, 1, channels):
+            raise RecordError(
+                f"the picture has {channels} channel{'s' * (channels > 1)}, but mean_value is "
+                f"given {len(mean)} times"
+            )
+        mean = self.mean_image if mean is None else mean
+        if self.crop:
+            down, right = height - self.crop, width - self.crop
+            if down < 0 or right < 0:
+                raise RecordError(
+                    f"the picture is {width}x{height}, smaller than crop_size {self.crop}"
+                )
+            if self.train:
+                y, x = draws.below(down + 1), draws.below(right + 1)
+            else:
+                y, x = down // 2, right // 2
+            window = (slice(None), slice(y, y + self.crop), slice(x, x + self.crop))
+            picture = picture[window]
+            mean = mean if self.mean_image is None else self.mean_image[window]
+        made = np.empty(picture.shape, np.float32)
+        # Written backwards rather than turned afterwards.
+        seen = made[..., ::-1] if self.mirror and draws.below(2) else made
+        if mean is not None and mean.size:
+            np.subtract(picture, mean, out=seen, dtype=np.float32, casting="same_kind")
+        else:
+            seen[...] = picture
+        if self.scale != 1:
+            made *= self.scale
+        return made
+
+
+def read_mean(path: Path | str) -> NDArray[np.float32]:
+    """A mean image of C×H×W: Caffe's .binaryproto, or .npy, where values by channel go too.
+
+    Raises:
+        DataError: no such file, or it holds something else.
+    """
+    path = Path(path)
+    place = Place(str(path))
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        try:
+            names = [entry.name for entry in path.parent.iterdir()]
+        except OSError:
+            names = []
+        hint = did_you_mean(path.name, names)
+        raise DataError("no such file", place=place, hint=hint) from None
+    except OSError as error:
+        raise DataError(f"can't be read: {error.strerror}", place=place) from None
+    if data[:6] == b"\x93NUMPY":
+        array = _read_npy(path, place)
+    else:
+        kind = kind_of(data[:4096])
+        if kind and not kind.startswith("a binary"):
+            raise DataError(f"this is {kind}, not a mean image", place=place)
+        array = read_blob(data, place)
+    while array.ndim > 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim not in (1, 3) or not array.size:
+        raise DataError(f"the mean is {_text(array.shape)}, expected CxHxW", place=place)
+    if not np.isfinite(array).all():
+        raise DataError("the mean holds values that are not finite", place=place)
+    return array
+
+
+def read_blob(data: bytes, place: Place) -> NDArray[np.float32]:
+    """The array of a BlobProto.
+
+    Raises:
+        DataError: these are no BlobProto's bytes, or its values don't fill its shape.
+    """
+    blob: Any = new_message("caffe.BlobProto")
+    try:
+        blob.ParseFromString(data)
+    except DecodeError:
+        raise DataError("this is no BlobProto", place=place) from None
+    shape = (
+        tuple(blob.shape.dim)
+        if blob.HasField("shape")
+        else (blob.num, blob.channels, blob.height, blob.width)
+    )
+    values = np.array(blob.data or blob.double_data, np.float32)
+    if min(shape, default=1) < 0 or math.prod(shape) != len(values) or not len(values):
+        raise DataError(f"a blob of {_text(shape)} that holds {len(values)} values", place=place)
+    return values.reshape(shape)
+
+
+def write_blob(array: NDArray[Any]) -> bytes:
+    """A BlobProto's bytes of an array of up to four axes, as Caffe's tools write means."""
+    blob: Any = new_message("caffe.BlobProto")
+    shape = (1,) * (4 - array.ndim) + array.shape
+    blob.num, blob.channels, blob.height, blob.width = shape
+    blob.data.extend(array.astype(np.float32).ravel().tolist())
+    written: bytes = blob.SerializeToString()
+    return written
+
+
+def _read_npy(path: Path, place: Place) -> NDArray[np.float32]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"this .npy can't be read: {error}", place=place) from None
+    if array.dtype.kind not in "fiu":
+        raise DataError(f"the mean is of {array.dtype}, expected numbers", place=place)
+    numbers: NDArray[np.float32] = array.astype(np.float32)
+    return numbers
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "a scalar"

@@ -1,0 +1,115 @@
+"""`torrefy data`: databases built, their means, and what is shown of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.cli.conftest import Run
+
+from torrefy.data.transform import read_mean
+
+pytest.importorskip("lmdb")
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """Two cats and a dog, in a folder for each class and in a list."""
+    for i, name in enumerate(("cat/a.png", "cat/b.png", "dog/c d.png")):
+        path = tmp_path / "pets" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 4), (10 * i, 20, 30)).save(path)
+    (tmp_path / "list.txt").write_text("cat/b.png 1\ndog/c d.png 0\n")
+    return tmp_path
+
+
+def test_a_folder_becomes_a_database(run: Run, pets: Path) -> None:
+    result = run("data", "create", "pets", "db")
+    assert result.output == "class 0: cat\nclass 1: dog\nwrote db: 3 records\n"
+    shown = run("data", "show", "db")
+    assert shown.exit_code == 0
+    assert shown.output == (
+        "record                           shape  type   label\n"
+        'db (key "00000000_cat/a.png")    3x4x6  uint8      0\n'
+        'db (key "00000001_cat/b.png")    3x4x6  uint8      0\n'
+        'db (key "00000002_dog/c d.png")  3x4x6  uint8      1\n'
+        "\n"
+        "records  3\n"
+        "shapes   3x4x6 (3)\n"
+        "labels   0 (2), 1 (1)\n"
+    )
+
+
+def test_a_list_becomes_a_database_of_another_size(run: Run, pets: Path) -> None:
+    options = ("--root", "pets/", "--resize", "3x2", "--gray", "--json")
+    created = json.loads(run("data", "create", "list.txt", "db", *options).output)
+    assert created == {"ok": True, "target": "db", "records": 2, "classes": [], "bad": {}}
+    shown = json.loads(run("data", "show", "db", "--json", "--first", "1").output)
+    assert shown["shapes"] == {"1x2x3": 2}
+    assert shown["labels"] == {"0": 1, "1": 1}
+    assert shown["first"] == [
+        {"key": 'db (key "00000000_cat/b.png")', "shape": "1x2x3", "type": "uint8", "label": "1"}
+    ]
+
+
+def test_means_are_printed_and_written(run: Run, pets: Path) -> None:
+    printed = "mean_value: 30\nmean_value: 20\nmean_value: 10\n"
+    assert run("data", "mean", "pets").output == printed
+    for name in ("m.binaryproto", "m.npy"):
+        assert run("data", "mean", "pets", name).output == f"{printed}wrote {name}: 3x4x6\n"
+        mean = read_mean(pets / name)
+        np.testing.assert_array_equal(mean, np.full((3, 4, 6), [[[30]], [[20]], [[10]]]))
+
+
+def test_a_sheet_is_a_picture(run: Run, pets: Path) -> None:
+    assert run("data", "show", "--sheet", "s.png", "pets").exit_code == 0
+    with Image.open(pets / "s.png") as sheet:
+        assert sheet.size == (3 * 98, 98)
+
+
+def test_what_is_bad_is_told_and_ends_with_1(run: Run, pets: Path) -> None:
+    (pets / "pets/cat/b.png").write_bytes(b"")
+    told = "pets/cat/b.png: the file is empty\n"
+    shown = run("data", "show", "pets")
+    assert shown.exit_code == 1
+    assert shown.stderr == told
+    created = run("data", "create", "pets", "db")
+    assert created.exit_code == 1
+    assert created.stderr == told
+    assert not (pets / "db").exists()
+    skipped = run("data", "create", "pets", "db", "--bad", "skip")
+    assert skipped.exit_code == 0
+    assert skipped.stderr == told
+    assert skipped.stdout.endswith("wrote db: 2 records, 1 left out\n")
+
+
+def test_a_size_that_is_none_is_wrong_usage(run: Run, pets: Path) -> None:
+    result = run("data", "create", "pets", "db", "--resize", "256")
+    assert result.exit_code == 2
+    assert 'expected width x height ("256x256"), found "256"' in result.stderr
+
+
+def test_what_spoils_a_training_is_told_and_ends_with_1(run: Run, pets: Path) -> None:
+    assert run("data", "verify", "pets", "--classes", "2").output == "looked at 3 items\n"
+    result = run("data", "verify", "pets", "--classes", "1", "--against", "pets")
+    assert result.exit_code == 1
+    assert result.output.splitlines()[:4] == [
+        "1 label is no class:",
+        "  pets/dog/c d.png: label 1",
+        "3 pictures are in both sources:",
+        "  pets/cat/a.png is pets/cat/a.png",
+    ]
+    found = json.loads(run("data", "verify", "pets", "--classes", "3", "--json").output)
+    assert found["ok"] is True
+    assert found["missing"] == [2]
+    assert found["labels"] == {"0": 2, "1": 1}
+
+
+def test_a_table_is_shown_with_its_label_if_it_has_one(run: Run, pets: Path) -> None:
+    (pets / "t.csv").write_text("image,label,age\npets/cat/a.png,3,1 2\n")
+    assert json.loads(run("data", "show", "t.csv", "--json").output)["labels"] == {"3": 1}
+    (pets / "t.csv").write_text("image,age\npets/cat/a.png,1 2\n")
+    assert "labels   \n" in run("data", "show", "t.csv").output

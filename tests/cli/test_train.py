@@ -1,0 +1,128 @@
+"""`torrefy train` and `torrefy test` on a small problem: results, progress, signals, errors."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from tests.cli.conftest import Run
+from tests.train.conftest import NET, SOLVER
+
+PLAIN = "display: 10 test_iter: 2 test_interval: 15"
+
+
+@pytest.fixture
+def problem(tmp_path: Path) -> Path:
+    """A folder with a solver, a net and its data."""
+    label = np.arange(20) % 3
+    with h5py.File(tmp_path / "rows.h5", "w") as file:
+        file["data"] = (2 * np.eye(5)[label]).astype("f4")
+        file["label"] = label.astype("f4")
+    (tmp_path / "train.txt").write_text("rows.h5\n")
+    (tmp_path / "net.prototxt").write_text(NET)
+    (tmp_path / "solver.prototxt").write_text(SOLVER + PLAIN)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("problem")
+def test_a_net_is_trained_tested_and_gone_on_with(run: Run) -> None:
+    result = run("train", "solver.prototxt")
+    assert result.exit_code == 0
+    first, *scores, last = result.stdout.splitlines()
+    assert first.startswith("trained at iteration 30, loss ")
+    assert [line.split()[:4] for line in scores] == [
+        ["test", "net", "0:", "loss"], ["test", "net", "0:", "accuracy"],
+    ]  # fmt: skip
+    assert last == "wrote snap_iter_30.solverstate"
+    assert "Iteration 10 (" in result.stderr
+    assert "Iteration 15, Testing net (#0)\n" in result.stderr
+    again = run("train", "solver.prototxt", "--resume", ".", "--json")
+    assert again.exit_code == 0
+    assert json.loads(again.stdout)["iteration"] == 30
+    fresh = run("train", "solver.prototxt", "--weights", "snap_iter_30.caffemodel", "--json")
+    told = json.loads(fresh.stdout)
+    assert (told["ok"], told["stopped"], told["seed"]) == (True, False, 7)
+    assert told["snapshots"] == ["snap_iter_30.solverstate"]
+    assert told["scores"][0]["accuracy"][0] > 0.9
+    assert "note: snap_iter_30.caffemodel: 3 layers got their weights\n" in fresh.stderr
+
+
+@pytest.mark.usefixtures("problem")
+def test_weights_are_tested(run: Run) -> None:
+    run("train", "solver.prototxt")
+    result = run("test", "net.prototxt", "snap_iter_30.caffemodel", "--iterations", "3")
+    assert result.exit_code == 0
+    loss, accuracy = result.stdout.splitlines()
+    assert loss.startswith("loss = ")
+    assert loss.endswith(" loss)")
+    assert accuracy.startswith("accuracy = ")
+    told = run("test", "net.prototxt", "snap_iter_30.caffemodel", "--iterations", "3", "--json")
+    assert json.loads(told.stdout)["blobs"]["accuracy"] == [float(accuracy.split()[-1])]
+
+
+def test_labels_that_the_net_has_no_class_for_are_refused(run: Run, problem: Path) -> None:
+    net = NET.replace("num_output: 3", "num_output: 2").replace(" shuffle: true", "")
+    (problem / "net.prototxt").write_text(net)
+    (problem / "solver.prototxt").write_text(SOLVER)
+    result = run("train", "solver.prototxt")
+    assert result.exit_code == 1
+    assert 'layer "data": the label is 2, but there are 2 classes, from 0 to 1' in result.stderr
+
+
+def test_mistakes_are_told(run: Run, problem: Path) -> None:
+    (problem / "solver.prototxt").write_text(SOLVER.replace("fixed", "fixd"))
+    result = run("train", "solver.prototxt")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        'solver.prototxt:2:25: there is no lr_policy "fixd". Did you mean "fixed"?\n'
+    )
+    (problem / "solver.prototxt").write_text(SOLVER)
+    (problem / "train.txt").write_text("gone.h5\n")
+    result = run("train", "solver.prototxt", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["problems"][0]["layer"] == "data"
+    result = run("test", "net.prototxt", "gone.caffemodel")
+    assert result.exit_code == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of Unix")
+def test_signals_snapshot_and_stop(problem: Path) -> None:
+    (problem / "solver.prototxt").write_text(
+        SOLVER.replace("max_iter: 30", "max_iter: 10000000") + "display: 1"
+    )
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "torrefy", "train", "solver.prototxt", *arguments],
+            cwd=problem, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stderr is not None
+        while "Iteration" not in process.stderr.readline():
+            assert process.poll() is None
+        return process
+
+    process = start()
+    process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 60
+    while not list(problem.glob("*.solverstate")) and time.monotonic() < deadline:
+        process.stderr.readline()
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out.startswith("stopped at iteration ")
+    assert "stopping after this iteration, with a snapshot; Ctrl-C stops now" in err
+    states = {int(p.name.split("_")[2].split(".")[0]) for p in problem.glob("*.solverstate")}
+    assert f"stopped at iteration {max(states)}," in out
+    process = start("--resume", ".")
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert int(out.split()[3].rstrip(",")) > max(states)
