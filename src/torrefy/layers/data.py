@@ -169,8 +169,8 @@ class HDF5Data(DataLayer):
 class HDF5Output(Layer):
     """Two bottoms for the datasets "data" and "label" of an HDF5 file.
 
-    It has no top, so nothing asks for it, and it writes nothing yet: writing comes with the
-    reading of data.
+    It has no top, so nothing asks for it, and it writes nothing; `torrefy.data.output` has what
+    writes such a file.
     """
 
     param = "hdf5_output_param"

@@ -408,8 +408,8 @@ class _L(LayerFunctions):
     ) -> Any:
         """Two bottoms for the datasets "data" and "label" of an HDF5 file.
 
-        It has no top, so nothing asks for it, and it writes nothing yet: writing comes with the
-        reading of data."""
+        It has no top, so nothing asks for it, and it writes nothing; `torrefy.data.output` has what
+        writes such a file."""
     def HingeLoss(
         self,
         *bottoms: Top,
