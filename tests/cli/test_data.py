@@ -76,6 +76,7 @@ def test_what_is_bad_is_told_and_ends_with_1(run: Run, pets: Path) -> None:
     shown = run("data", "show", "pets")
     assert shown.exit_code == 1
     assert shown.stderr == told
+    assert run("data", "show", "pets", "--sheet", "s.png").output == shown.output
     created = run("data", "create", "pets", "db")
     assert created.exit_code == 1
     assert created.stderr == told

@@ -90,6 +90,18 @@ def test_mistakes_are_told(run: Run, problem: Path) -> None:
     assert json.loads(result.stdout)["problems"][0]["layer"] == "data"
     result = run("test", "net.prototxt", "gone.caffemodel")
     assert result.exit_code == 1
+    result = run("train", "net.prototxt")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "net.prototxt: this is a net's definition, not a solver's. Give a solver that names it as "
+        "its net.\n"
+    )
+    result = run("test", "solver.prototxt", "gone.caffemodel")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "solver.prototxt: this is a solver's definition, not a net's. Load its net, "
+        '"net.prototxt".\n'
+    )
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of Unix")

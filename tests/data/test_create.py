@@ -17,7 +17,7 @@ from torrefy.data.sources.memory import ArraySource
 from torrefy.data.statistics import channel_means, contact_sheet, mean_of, summarize
 from torrefy.errors import DataError, PictureError, RecordError
 
-pytest.importorskip("lmdb")
+lmdb = pytest.importorskip("lmdb")
 GOLDEN = Path(__file__).parents[1] / "golden/data"
 
 
@@ -101,6 +101,21 @@ def test_what_can_not_be_written_is_told(photos: Path) -> None:
 # --- Looking ---
 
 
+def test_a_full_disk_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise lmdb.Error("mdb_txn_commit: Input/output error")
+
+    monkeypatch.setattr("torrefy.data.create._commit", full)
+    with pytest.raises(DataError) as error:
+        create_lmdb(tmp_path / "db", of_caffe())
+    assert str(error.value) == (
+        f"{tmp_path}/db: can't be written: mdb_txn_commit: Input/output error. Is the disk full?"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_means_and_counts(digits: Path) -> None:
     source = LMDBSource(digits)
     pictures = np.stack([source.item(i)[0] for i in range(30)])
@@ -129,3 +144,11 @@ def test_a_sheet_shows_each_picture(digits: Path) -> None:
     assert sheet.shape == (20, 100, 3)
     floats = np.array([[[[0.0, 1.0]]]], np.float32)
     assert contact_sheet(ArraySource(floats), 1, size=4)[1, 1:3, 0].tolist() == [0, 255]
+
+
+def test_a_sheet_leaves_the_place_of_a_bad_picture_empty(photos: Path) -> None:
+    (photos / "p 1.png").write_bytes(b"")
+    sheet = contact_sheet(list_source(photos / "list.txt", f"{photos}/"), 3, size=8)
+    assert sheet.shape == (10, 30, 3)
+    assert (sheet[:, 10:20] == 255).all()
+    assert not (sheet[:, 20:] == 255).all()

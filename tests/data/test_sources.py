@@ -83,7 +83,8 @@ def test_a_folder_has_a_class_for_each_folder_in_it(tmp_path: Path) -> None:
     assert next(open_loader(spec, "test", tmp_path, workers=0))["label"].tolist() == [0, 1, 1]
     (tmp_path / "pets/ant").mkdir()
     assert refusal(find_classes, tmp_path / "pets") == (
-        f"{tmp_path}/pets/ant: there is no picture in this folder"
+        f"{tmp_path}/pets/ant: there is no picture in this folder. Each folder in "
+        f'"{tmp_path}/pets" is a class: move away what is none.'
     )
     assert refusal(find_classes, tmp_path / "pets/dog/deep") == (
         f"{tmp_path}/pets/dog/deep: there is no folder in this folder. Give one for each class."

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import torrefy
 from torrefy.errors import TorrefyError
 from torrefy.schema import new_message, parse_text
-from torrefy.train.feed import Arrays
+from torrefy.train.feed import ONE, Arrays
 from torrefy.train.solver import Solver
 
 Make = Callable[..., Solver]
@@ -201,6 +201,15 @@ def test_what_is_read_over_is_noted(make: Make) -> None:
     ]
 
 
+def test_what_is_left_out_and_so_is_0_is_noted(make: Make) -> None:
+    text = SOLVER.replace("base_lr: 0.1", "").replace("max_iter: 30", "")
+    assert make("test_interval: 5", text=text).notes == [
+        "solver.prototxt:1:1: base_lr is not given and so is 0: nothing is learned",
+        "solver.prototxt:1:1: max_iter is not given and so is 0: solve makes no step",
+        "solver.prototxt:1:1: test_interval is given, but no test_iter: nothing is tested",
+    ]
+
+
 def test_weights_are_loaded_and_what_is_new_is_noted(make: Make, folder: Path) -> None:
     first = make()
     first.step(3)
@@ -322,6 +331,12 @@ def test_arrays_go_on_over_the_end_of_an_epoch_and_shuffle_each_anew() -> None:
         ([[[1.0]]], "a batch has 1 arrays, but the net 2 inputs: data, label"),
         (iter([rows()]), "the batches given as feeds have come to an end. Give something that can "
          "be run through again, as a list or a DataLoader."),
+        (5, f"feeds are batches one after another, found int. {ONE}"),
+        ({"data": np.ones((4, 5))}, f"feeds are batches one after another, found dict. {ONE}"),
+        ((np.ones((4, 5)), np.ones(4)), "a batch has 4 arrays, but the net 2 inputs: data, label. "
+         + ONE),
+        ([7], f"a batch is a dict or a tuple of arrays, found int. {ONE}"),
+        ([(np.ones((4, 5)), None)], "a batch holds arrays of numbers, found NoneType"),
     ],
 )  # fmt: skip
 def test_feeds_that_do_not_fit_are_told(make: Make, folder: Path, feeds: Any, message: str) -> None:
@@ -436,6 +451,12 @@ def test_weights_and_resume_exclude_each_other(make: Make) -> None:
     assert str(error.value) == (
         "weights and resume are both given. A snapshot has its own weights: give one of them."
     )
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:99"])
+def test_a_device_that_is_not_there_is_told(make: Make, device: str) -> None:
+    with pytest.raises(TorrefyError, match=f'there is no device "{device}" here: .*Take "cpu"'):
+        make(device=device)
 
 
 def test_an_infinite_rate_is_told(make: Make) -> None:

@@ -111,7 +111,9 @@ def create_lmdb(
         (part / "lock.mdb").unlink(missing_ok=True)
         part.rename(target)
     except lmdb.Error as error:
-        raise DataError(f"can't be written: {error}", place=place) from None
+        full = "Input/output error" in str(error)  # what LMDB says of a full disk
+        hint = "Is the disk full?" if full else ""
+        raise DataError(f"can't be written: {error}", place=place, hint=hint) from None
     except OSError as error:
         raise DataError(f"can't be written: {error.strerror}", place=place) from None
     finally:

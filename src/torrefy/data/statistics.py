@@ -104,6 +104,7 @@ def contact_sheet(
 ) -> NDArray[np.uint8]:
     """The first pictures of a source as one, H×W×3 bytes in RGB, each within size×size.
 
+    One that can't be read leaves its place empty.
     Pictures of floats are stretched from their smallest value to their largest; of other than 1
     or 3 channels the first is shown.
     """
@@ -112,7 +113,10 @@ def contact_sheet(
     rows = -(-count // columns)
     sheet = Image.new("RGB", (columns * (size + 2), rows * (size + 2)), "white")
     for index in range(count):
-        picture = source.item(index)[0]
+        try:
+            picture = source.item(index)[0]
+        except (PictureError, RecordError):
+            continue
         if picture.ndim != 3:
             raise DataError("its items are no pictures", place=Place(source.key(index)))
         if picture.dtype != np.uint8:

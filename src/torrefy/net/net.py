@@ -327,14 +327,19 @@ def compile_net(
     built.demand_all()
     net = Net(graph, built)
     net.train(state.phase == "train")
-    _allocate(net, _device(device))
+    _allocate(net, find_device(device))
     _freeze(net)
     if fill:
         net.fill(seed=seed)
     return net
 
 
-def _device(device: str | torch.device) -> torch.device:
+def find_device(device: str | torch.device) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        TorrefyError: torch has none of that name here.
+    """
     try:
         found = torch.device(device)
         torch.empty(0, device=found)

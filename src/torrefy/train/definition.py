@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from google.protobuf.message import Message
 
-from torrefy.errors import DefinitionError, Problem, TorrefyError, did_you_mean
+from torrefy.errors import DefinitionError, Place, Problem, TorrefyError, did_you_mean
 from torrefy.schema import Definition, parse_text, read_text, upgrade, write_text
 from torrefy.schema.solver import snapshot_prefix
 from torrefy.train import snapshots
@@ -75,7 +75,7 @@ def read_solver(solver: str | Path | Definition | Message) -> Plan:
     if isinstance(solver, Message):
         solver = parse_text(write_text(solver), MESSAGE, "SolverParameter")
     elif isinstance(solver, (str, Path)):
-        solver = read_text(solver, MESSAGE)
+        solver = _read(solver)
     elif not isinstance(solver, Definition):
         raise TorrefyError(
             f"a solver is a path or a SolverParameter, found {type(solver).__name__}"
@@ -100,7 +100,35 @@ def read_solver(solver: str | Path | Definition | Message) -> Plan:
         for name, reason in READ_OVER.items()
         if parameter.HasField(name)
     ]
-    return Plan(definition, policy, kind, (*definition.notes, *notes))
+    missing = [f"{definition.place()}: {told}" for told in _missing(parameter)]
+    return Plan(definition, policy, kind, (*definition.notes, *notes, *missing))
+
+
+def _missing(parameter: Any) -> Iterator[str]:
+    """What is left out and so is 0, as in Caffe, which hardly anybody means."""
+    if not parameter.HasField("base_lr"):
+        yield "base_lr is not given and so is 0: nothing is learned"
+    if not parameter.HasField("max_iter"):
+        yield "max_iter is not given and so is 0: solve makes no step"
+    if parameter.test_interval and not parameter.test_iter:
+        yield "test_interval is given, but no test_iter: nothing is tested"
+
+
+def _read(path: str | Path) -> Definition:
+    try:
+        return read_text(path, MESSAGE)
+    except DefinitionError:
+        try:
+            net = read_text(path)
+        except DefinitionError:
+            net = None
+        if net is None:
+            raise
+        raise DefinitionError(
+            "this is a net's definition, not a solver's",
+            place=Place(str(path)),
+            hint="Give a solver that names it as its net.",
+        ) from None
 
 
 def _numbers(definition: Definition) -> Iterator[Problem]:

@@ -21,6 +21,7 @@ from torrefy.schema import Definition
 Array = Tensor | NDArray[Any]
 Batch = Mapping[str, Array] | Sequence[Array]
 """The inputs of one pass: by blob, or in the order of the net's inputs."""
+ONE = "A single batch is given as a list of it: feeds=[batch]."
 
 
 @runtime_checkable
@@ -45,8 +46,17 @@ class Feed(Protocol):
 
 
 def as_floats(array: Array) -> Tensor:
-    """An array as Caffe's blobs are: floats."""
-    return torch.as_tensor(array).to(torch.get_default_dtype())
+    """An array as Caffe's blobs are: floats.
+
+    Raises:
+        TorrefyError: it is no array of numbers.
+    """
+    try:
+        return torch.as_tensor(array).to(torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError):
+        raise TorrefyError(
+            f"a batch holds arrays of numbers, found {type(array).__name__}"
+        ) from None
 
 
 class IterableFeed:
@@ -58,7 +68,15 @@ class IterableFeed:
     """
 
     def __init__(self, batches: Iterable[Batch], names: Sequence[str]) -> None:
-        """Take batches, which are dicts or in the order of `names`."""
+        """Take batches, which are dicts or in the order of `names`.
+
+        Raises:
+            TorrefyError: these are no batches, but perhaps a single one.
+        """
+        if isinstance(batches, Mapping) or not isinstance(batches, Iterable):
+            raise TorrefyError(
+                f"feeds are batches one after another, found {type(batches).__name__}", hint=ONE
+            )
         self.batches = batches
         self.names = tuple(names)
         self.taken = 0
@@ -106,10 +124,15 @@ class IterableFeed:
                     hint=f"It has {', '.join(map(str, batch)) or 'nothing'}.",
                 )
             return {name: as_floats(batch[name]) for name in self.names}
+        if isinstance(batch, str) or not hasattr(batch, "__len__"):
+            raise TorrefyError(
+                f"a batch is a dict or a tuple of arrays, found {type(batch).__name__}", hint=ONE
+            )
         if len(batch) != len(self.names):
             raise TorrefyError(
                 f"a batch has {len(batch)} arrays, but the net {len(self.names)} inputs: "
-                f"{', '.join(self.names)}"
+                f"{', '.join(self.names)}",
+                hint="" if isinstance(batch, (tuple, list)) else ONE,
             )
         return {name: as_floats(a) for name, a in zip(self.names, batch, strict=True)}
 

@@ -14,10 +14,11 @@ from torrefy.errors import TorrefyError
 from torrefy.graph import state_of
 from torrefy.net.net import Net
 from torrefy.net.stored import read_weights
-from torrefy.schema import read_text, upgrade
+from torrefy.schema import upgrade
 from torrefy.train.feed import Batch, Feed
 from torrefy.train.nets import Declared
 from torrefy.weights.copy import copy_weights
+from torrefy.weights.load import read_net
 
 
 def batches(
@@ -93,7 +94,7 @@ def score(
     """
     if iterations < 1:
         raise TorrefyError(f"iterations must be 1 or more, found {iterations}")
-    text = upgrade(read_text(definition))
+    text = upgrade(read_net(definition))
     declared = Declared(text, state_of(text.message, "test", level, stages))
     feed = declared.feed(feeds, 0, loading)
     try:

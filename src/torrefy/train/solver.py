@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from torch import Tensor
 
 from torrefy.errors import TorrefyError, WeightsError
-from torrefy.net.net import Net
+from torrefy.net.net import Net, find_device
 from torrefy.net.stored import read_weights
 from torrefy.schema import Definition
 from torrefy.train import debug, display, nets, snapshots
@@ -83,7 +83,7 @@ class Solver:
             DefinitionError: the solver or a net is wrong; with all that is wrong with it.
             WeightsError: a file can't be read, or does not fit.
             DataError: the data of a net can't be read.
-            TorrefyError: nothing in the net learns.
+            TorrefyError: nothing in the net learns, or there is no such device.
         """
         self.plan: Plan = read_solver(solver)
         """The solver's definition, and the policy and type that it asks for."""
@@ -94,7 +94,7 @@ class Solver:
         """Gets each line that Caffe would log."""
         self.after_update: Callable[[], None] = _nothing
         """Called after each update: where progress is shown."""
-        self.device = torch.device(device)
+        self.device = find_device(device)
         self.scores: list[dict[str, Tensor]] = []
         """What the last test gave, for each test net: every output, averaged over its batches."""
         self.last_snapshot: Path | None = None

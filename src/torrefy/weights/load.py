@@ -86,14 +86,19 @@ def _definition_of(given: str | Path | Definition | Message) -> Definition:
     if isinstance(given, Message):
         return parse_text(write_text(given), file="NetParameter")
     if isinstance(given, (str, Path)):
-        return _read(given)
+        return read_net(given)
     raise TorrefyError(
         f"a definition is a path or a NetParameter, found {type(given).__name__}",
         hint="Give its to_proto()." if hasattr(given, "to_proto") else "",
     )
 
 
-def _read(path: str | Path) -> Definition:
+def read_net(path: str | Path) -> Definition:
+    """The text of a net's definition.
+
+    Raises:
+        DefinitionError: it can't be read, or is a solver's.
+    """
     try:
         return read_text(path)
     except DefinitionError:

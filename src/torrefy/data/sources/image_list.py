@@ -164,7 +164,11 @@ def find_classes(folder: Path | str) -> tuple[list[str], list[str], list[int]]:
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         )
         if not found:
-            raise DataError("there is no picture in this folder", place=Place(str(folder / name)))
+            raise DataError(
+                "there is no picture in this folder",
+                place=Place(str(folder / name)),
+                hint=f'Each folder in "{folder}" is a class: move away what is none.',
+            )
         files.extend(found)
         labels.extend([label] * len(found))
     return classes, files, labels
