@@ -76,6 +76,22 @@ def test_labels_that_the_net_has_no_class_for_are_refused(run: Run, problem: Pat
     assert 'layer "data": the label is 2, but there are 2 classes, from 0 to 1' in result.stderr
 
 
+def test_what_was_learned_is_kept_when_the_data_end_a_run(run: Run, problem: Path) -> None:
+    with h5py.File(problem / "rows.h5", "a") as file:
+        file["label"][:] = np.where(np.arange(20) < 19, 0, 2)
+    net = NET.replace("num_output: 3", "num_output: 2").replace(" shuffle: true", "")
+    (problem / "net.prototxt").write_text(net)
+    (problem / "solver.prototxt").write_text(SOLVER)
+    result = run("train", "solver.prototxt")
+    assert result.exit_code == 1
+    (state,) = problem.glob("*.solverstate")
+    lines = result.stderr.splitlines()
+    assert lines[-2] == f"wrote {state.name} before giving up"
+    assert "the label is 2, but there are 2 classes" in lines[-1]
+    again = run("train", "solver.prototxt", "--resume", ".")
+    assert again.exit_code == 1  # the label is still there
+
+
 def test_mistakes_are_told(run: Run, problem: Path) -> None:
     (problem / "solver.prototxt").write_text(SOLVER.replace("fixed", "fixd"))
     result = run("train", "solver.prototxt")

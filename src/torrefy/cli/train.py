@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torrefy.cli.output import console, json_option, note_line, one_line, print_json
+from torrefy.errors import TorrefyError
 
 if TYPE_CHECKING:
     from torrefy.train.solver import Solver
@@ -76,7 +77,13 @@ def command(
         click.echo(note_line(solver, note), err=True)
     written: list[Path] = []
     with _progress(trained), _signals(trained):
-        trained.solve()
+        begin = trained.iteration
+        try:
+            trained.solve()
+        except TorrefyError:
+            if trained.iteration > begin and not _is_snapshot(trained):
+                _save_before_giving_up(trained)
+            raise
         if trained.stopped and not _is_snapshot(trained):
             trained.snapshot()
     if trained.last_snapshot is not None:
@@ -85,6 +92,13 @@ def command(
     if trained.stopped and trained.iteration < trained.parameter.max_iter:
         sys.stdout.flush()
         click.get_current_context().exit(INTERRUPTED)
+
+
+def _save_before_giving_up(solver: Solver) -> None:
+    """Keep what was learned when the data, say, end a run."""
+    with contextlib.suppress(TorrefyError):  # the disk may be what failed
+        solver.snapshot()
+        click.echo(one_line(f"wrote {solver.last_snapshot} before giving up"), err=True)
 
 
 def _is_snapshot(solver: Solver) -> bool:
