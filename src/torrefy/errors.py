@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -127,3 +128,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if not near:
         return ""
     return "Did you mean " + " or ".join(f'"{n}"' for n in near) + "?"
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of what is in a folder, sorted; none where it can't be looked into."""
+    try:
+        return sorted(entry.name for entry in folder.iterdir())
+    except OSError:
+        return []
+
+
+def nearest_file(path: Path) -> str:
+    """`did_you_mean` of a file that isn't there, by the names that are in its folder."""
+    return did_you_mean(path.name, names_in(path.parent))

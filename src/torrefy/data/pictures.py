@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from torrefy.errors import PictureError, Place, did_you_mean
+from torrefy.errors import PictureError, Place, did_you_mean, nearest_file
 from torrefy.schema.source import kind_of
 
 COLOURS = ("BGR", "RGB", "GRAY")
@@ -181,12 +181,7 @@ def _open(path: Path, place: Place) -> io.BufferedReader | io.BytesIO:
     except FileNotFoundError:
         if glob.has_magic(str(path)):
             raise PictureError("no file matches this pattern", place=place) from None
-        try:
-            names = sorted(entry.name for entry in path.parent.iterdir())
-        except OSError:
-            names = []
-        hint = did_you_mean(path.name, names)
-        raise PictureError("no such file", place=place, hint=hint) from None
+        raise PictureError("no such file", place=place, hint=nearest_file(path)) from None
     except OSError as error:
         raise PictureError(f"can't be read: {error.strerror}", place=place) from None
     except ValueError:  # a NUL in the name

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from torrefy.data.draws import Draws
 from torrefy.data.sources.source import Item
-from torrefy.errors import DataError, Place, RecordError, did_you_mean
+from torrefy.errors import DataError, Place, RecordError, nearest_file
 from torrefy.schema import new_message
 from torrefy.schema.source import kind_of
 
@@ -153,12 +153,7 @@ def read_mean(path: Path | str) -> NDArray[np.float32]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        try:
-            names = [entry.name for entry in path.parent.iterdir()]
-        except OSError:
-            names = []
-        hint = did_you_mean(path.name, names)
-        raise DataError("no such file", place=place, hint=hint) from None
+        raise DataError("no such file", place=place, hint=nearest_file(path)) from None
     except OSError as error:
         raise DataError(f"can't be read: {error.strerror}", place=place) from None
     if data[:6] == b"\x93NUMPY":

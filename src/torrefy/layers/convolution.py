@@ -48,24 +48,17 @@ def spatial(
     return tuple(values * axes) if len(values) == 1 else tuple(values)
 
 
-class _Convolving(Layer):
-    """What Convolution and Deconvolution share: parameters, checks and params."""
+class Windowed(Layer):
+    """A layer whose `convolution_param` says where a kernel is laid."""
 
     param = "convolution_param"
-    bottoms = (1, None)
-    tops = (1, None)
-    pairs = True
-    in_place = False
-    fresh = True
-    transposed: ClassVar[bool]
 
-    def setup(self, *bottoms: Shape) -> None:
-        """Read the geometry and make the weight and the bias."""
-        p = self.p
-        shape = bottoms[0]
-        self.channel_axis = self.axis(p.axis, len(shape))
-        self.spatial_axes = len(shape) - self.channel_axis - 1
-        axes = self.spatial_axes
+    def read_geometry(self, axes: int) -> None:
+        """Read kernel, stride, pad and dilation, a number of each for each spatial axis.
+
+        Raises:
+            LayerError: one is missing, below 1, or given for other axes.
+        """
         self.kernel = spatial(self, "kernel_size", axes, None, ("kernel_h", "kernel_w"))
         self.stride = spatial(self, "stride", axes, 1, ("stride_h", "stride_w"))
         self.pad = spatial(self, "pad", axes, 0, ("pad_h", "pad_w"))
@@ -77,6 +70,25 @@ class _Convolving(Layer):
         ):
             if any(value < 1 for value in values):
                 raise self.error(f"{name} must be above 0, found {shape_text(values)}", field=name)
+
+
+class _Convolving(Windowed):
+    """What Convolution and Deconvolution share: parameters, checks and params."""
+
+    bottoms: ClassVar[tuple[int, int | None]] = (1, None)
+    tops: ClassVar[tuple[int, int | None]] = (1, None)
+    pairs = True
+    in_place = False
+    fresh = True
+    transposed: ClassVar[bool]
+
+    def setup(self, *bottoms: Shape) -> None:
+        """Read the geometry and make the weight and the bias."""
+        p = self.p
+        shape = bottoms[0]
+        self.channel_axis = self.axis(p.axis, len(shape))
+        self.spatial_axes = len(shape) - self.channel_axis - 1
+        self.read_geometry(self.spatial_axes)
         num_output = self.require("num_output")
         channels = shape[self.channel_axis]
         self.group = p.group

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from torrefy.layers.base import Layer, Shape, layer, shape_text
-from torrefy.layers.convolution import spatial
+from torrefy.layers.base import Shape, layer, shape_text
+from torrefy.layers.convolution import Windowed
 
 
 @layer("Im2col")
-class Im2col(Layer):
+class Im2col(Windowed):
     """The patch under a convolution's kernel at each of its places, as C·k… channels.
 
     N×C×… becomes N×(C·k…)×out…, out = floor((in + 2 pad − dilation (k − 1) − 1) / stride) + 1,
@@ -18,7 +18,6 @@ class Im2col(Layer):
     its num_output, group and fillers mean nothing here.
     """
 
-    param = "convolution_param"
     example = "convolution_param { kernel_size: 3 pad: 1 }"
     in_place = False
     fresh = True
@@ -36,17 +35,7 @@ class Im2col(Layer):
                 f"{shape_text(shape)}",
                 field="axis",
             )
-        self.kernel = spatial(self, "kernel_size", axes, None, ("kernel_h", "kernel_w"))
-        self.stride = spatial(self, "stride", axes, 1, ("stride_h", "stride_w"))
-        self.pad = spatial(self, "pad", axes, 0, ("pad_h", "pad_w"))
-        self.dilation = spatial(self, "dilation", axes, 1, None)
-        for name, values in (
-            ("kernel_size", self.kernel),
-            ("stride", self.stride),
-            ("dilation", self.dilation),
-        ):
-            if any(value < 1 for value in values):
-                raise self.error(f"{name} must be above 0, found {shape_text(values)}", field=name)
+        self.read_geometry(axes)
         self.extent = tuple(
             d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True)
         )

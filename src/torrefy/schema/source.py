@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torrefy.errors import DefinitionError, Place, did_you_mean
+from torrefy.errors import DefinitionError, Place, names_in, nearest_file
 
 MOST_BYTES = 64 << 20
 """The longest definition that is read; the longest net in the wild is under 1 MiB."""
@@ -122,15 +122,12 @@ def read_source(path: Path | str) -> Source:
                 raise DefinitionError(f"this is {kind}, not a prototxt", place=place)
             data += file.read(MOST_BYTES + 1 - len(data))
     except FileNotFoundError:
-        names = _siblings(path)
-        raise DefinitionError(
-            "no such file", place=place, hint=did_you_mean(path.name, names)
-        ) from None
+        raise DefinitionError("no such file", place=place, hint=nearest_file(path)) from None
     except IsADirectoryError:
         hint = ""
-        texts = [name for name in _siblings(path / "x") if name.endswith(".prototxt")]
+        texts = [name for name in names_in(path) if name.endswith(".prototxt")]
         if texts:
-            hint = f"It holds {', '.join(sorted(texts)[:5])}."
+            hint = f"It holds {', '.join(texts[:5])}."
         raise DefinitionError(
             "this is a directory, not a prototxt", place=place, hint=hint
         ) from None
@@ -178,10 +175,3 @@ def kind_of(head: bytes) -> str:
             return "a binary caffemodel"
         return "a binary file"
     return ""
-
-
-def _siblings(path: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in path.parent.iterdir())
-    except OSError:
-        return []

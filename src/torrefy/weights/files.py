@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from torrefy.errors import Place, WeightsError, did_you_mean
+from torrefy.errors import Place, WeightsError, names_in, nearest_file
 from torrefy.schema.source import kind_of
 
 HEAD = 4096
@@ -65,7 +65,7 @@ def opened(path: Path, what: str, suffix: str) -> FileIO:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            names = sorted(name for name in _names(path) if name.endswith(suffix))
+            names = [name for name in names_in(path) if name.endswith(suffix)]
             hint = f"It holds {', '.join(names[:5])}." if names else ""
             raise WeightsError(f"this is a directory, not {what}", place=place, hint=hint)
         if not stat.S_ISREG(mode):
@@ -84,9 +84,7 @@ def opened(path: Path, what: str, suffix: str) -> FileIO:
             raise
         return file
     except FileNotFoundError:
-        raise WeightsError(
-            "no such file", place=place, hint=did_you_mean(path.name, _names(path.parent))
-        ) from None
+        raise WeightsError("no such file", place=place, hint=nearest_file(path)) from None
     except OSError as error:
         raise WeightsError(f"can't be read: {error.strerror}", place=place) from None
 
@@ -122,10 +120,3 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return [entry.name for entry in folder.iterdir()]
-    except OSError:
-        return []

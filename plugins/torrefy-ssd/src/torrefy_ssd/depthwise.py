@@ -51,6 +51,6 @@ class ConvolutionDepthwise(DepthwiseConvolution):
     bottom doesn't, and may be left out.
     """
 
-    bottoms = (1, 1)  # type: ignore[assignment]
-    tops = (1, 1)  # type: ignore[assignment]
+    bottoms = (1, 1)
+    tops = (1, 1)
     num_output_follows = True

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torrefy.data.pictures import SUFFIXES, read_picture
 from torrefy.data.resize import resize
 from torrefy.data.sources.source import Item, Source, label_of
-from torrefy.errors import DataError, Place, Problem, did_you_mean
+from torrefy.errors import DataError, Place, Problem, nearest_file
 from torrefy.schema.source import kind_of
 
 MOST_PROBLEMS = 10
@@ -112,12 +112,7 @@ def text_lines(path: Path | str) -> list[str]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        try:
-            names = [entry.name for entry in path.parent.iterdir()]
-        except OSError:
-            names = []
-        hint = did_you_mean(path.name, names)
-        raise DataError("no such file", place=place, hint=hint) from None
+        raise DataError("no such file", place=place, hint=nearest_file(path)) from None
     except IsADirectoryError:
         raise DataError("this is a folder, not a list", place=place) from None
     except OSError as error:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from torrefy.data.pictures import STORED
 from torrefy.data.sources.datum import DatumSource
 from torrefy.data.sources.snappy import uncompress, varint
-from torrefy.errors import DataError, Place, did_you_mean
+from torrefy.errors import DataError, Place, nearest_file
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER, _TRAILER = 48, 5
@@ -120,8 +120,7 @@ class LevelDBSource(DatumSource):
         if not folder.is_dir():
             if folder.is_file():
                 raise self._refusal("this is a file; a LevelDB is a folder")
-            names = [entry.name for entry in folder.parent.glob("*")]
-            raise DataError("no such database", place=place, hint=did_you_mean(folder.name, names))
+            raise DataError("no such database", place=place, hint=nearest_file(folder))
         if not (folder / "CURRENT").is_file():
             hint = ""
             if (folder / "data.mdb").exists():

@@ -16,7 +16,7 @@ from typing import Any
 
 from torrefy.data.pictures import STORED
 from torrefy.data.sources.datum import DatumSource
-from torrefy.errors import DataError, Place, did_you_mean
+from torrefy.errors import DataError, Place, nearest_file
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _HEAD = struct.Struct("<QHHHH")
@@ -214,11 +214,7 @@ def _data_file(path: Path) -> Path:
     """The file of a database that a definition names."""
     place = Place(str(path))
     if not path.exists():
-        try:
-            names = [entry.name for entry in path.parent.iterdir()]
-        except OSError:
-            names = []
-        raise DataError("no such database", place=place, hint=did_you_mean(path.name, names))
+        raise DataError("no such database", place=place, hint=nearest_file(path))
     file = path / "data.mdb" if path.is_dir() else path
     if not file.is_file():
         hint = ""
