@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -87,6 +88,11 @@ def read_definition(file: str, kinds: Sequence[str] = (NET, SOLVER)) -> Definiti
         except DefinitionError as error:
             errors.append(error)
     raise min(errors, key=lambda error: len(error.problems))
+
+
+def is_zoo_name(model: str) -> bool:
+    """Whether a name is no file's: no suffix, no folder, nothing there."""
+    return not (Path(model).exists() or "/" in model or model.endswith(".prototxt"))
 
 
 def diagnose_file(file: str, **state: Any) -> tuple[Graph, Built]:

@@ -22,6 +22,7 @@ from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
 from torrefy.net.fold import fold
 from torrefy.net.net import Net
+from torrefy.net.noise import index_limit
 from torrefy.net.program import needed_nodes
 from torrefy.runtime.session import OnnxModel, Shape
 
@@ -257,7 +258,7 @@ def _compare(
         for more in (0, 2):
             inputs = {
                 name: _random(
-                    random, shape, sum(net.inputs[name][:1]) + more, recipe, _limit(net, name)
+                    random, shape, sum(net.inputs[name][:1]) + more, recipe, index_limit(net, name)
                 )
                 for name, shape in model.inputs.items()
             }
@@ -287,17 +288,6 @@ def _reset(net: Net) -> None:
     """Let what a net carries from batch to batch start anew, as the file does at each run."""
     for layer in net.layers.values():
         layer.reset()
-
-
-def _limit(net: Net, name: str) -> int | None:
-    """The number that the indices in an input are below; None where it holds any numbers."""
-    limits = [
-        net.layers[node.key].index_limit(i, [net.shapes[b] for b in node.bottoms])
-        for node in net.graph.nodes
-        for i, bottom in enumerate(node.bottoms)
-        if bottom == net.graph.inputs[name]
-    ]
-    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _random(
