@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -99,6 +101,8 @@ class Commands(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise  # click knows what to do: wrong usage, an exit code, a reader that has gone
         except KeyboardInterrupt:
+            with contextlib.suppress(ValueError):  # only the main thread gets signals
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends: one more changes nothing
             click.echo("interrupted", err=True)
             ctx.exit(130)
         except Exception as error:  # noqa: BLE001  every error is told in one place
