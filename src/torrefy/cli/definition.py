@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from torrefy.errors import DefinitionError
-from torrefy.graph import Graph, state_of
+from torrefy.graph import Graph, State, state_of
 from torrefy.graph.state import PHASES
 from torrefy.schema import Definition, read_text, upgrade
 from torrefy.schema.source import read_source
@@ -115,13 +115,23 @@ def diagnose_definition(
     shapes: Mapping[str, tuple[int, ...]],
     allow_python: tuple[str, ...],
 ) -> tuple[Graph, Built]:
-    """Upgrade and build a definition as far as that goes.
+    """Upgrade and build a definition as far as that goes."""
+    definition = upgrade(definition)
+    state = state_of(definition.message, phase, level, stages)
+    return diagnose_state(definition, state, shapes, allow_python)
+
+
+def diagnose_state(
+    definition: Definition,
+    state: State,
+    shapes: Mapping[str, tuple[int, ...]],
+    allow_python: tuple[str, ...],
+) -> tuple[Graph, Built]:
+    """Build an upgraded definition in a state as far as that goes.
 
     What allowed Python classes print on the way goes to stderr: stdout is for results.
     """
-    definition = upgrade(definition)
     from torrefy.net.compile import diagnose  # torch; not needed to tell what is wrong with a text
 
-    state = state_of(definition.message, phase, level, stages)
     with redirect_stdout(sys.stderr):
         return diagnose(definition, state, shapes=shapes, allow_python=allow_python)
