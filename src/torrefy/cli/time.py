@@ -63,9 +63,10 @@ def command(
     of it. Multiply-adds: a multiplication and the addition behind it count as one.
     """
     from torrefy.net.noise import random_inputs, stir
-    from torrefy.net.timing import time_net
+    from torrefy.net.timing import demand_clock, time_net
 
     net = _load(model, weights, device, batch, state)
+    demand_clock(net.device)
     if weights is None:
         stir(net)
     inputs = random_inputs(net)

@@ -133,8 +133,7 @@ def time_net(
     """
     if iterations < 1:
         raise TorrefyError(f"iterations must be 1 or more, found {iterations}")
-    if net.device.type not in {"cpu", "cuda"}:
-        raise TorrefyError(f"times are measured on CPUs and CUDA devices, not on {net.device.type}")
+    demand_clock(net.device)
     kept = [(buffer, buffer.clone()) for buffer in net.buffers()]
     try:
         return _Measuring(net, inputs, iterations, backward, progress).run()
@@ -142,6 +141,16 @@ def time_net(
         for buffer, before in kept:  # a forward pass in phase train moves the statistics
             buffer.copy_(before)
         _reset(net)
+
+
+def demand_clock(device: torch.device) -> None:
+    """Raise unless times can be measured on a device.
+
+    Raises:
+        TorrefyError: it is neither a CPU nor a CUDA device.
+    """
+    if device.type not in {"cpu", "cuda"}:
+        raise TorrefyError(f"times are measured on CPUs and CUDA devices, not on {device.type}")
 
 
 def _reset(net: Net) -> None:
