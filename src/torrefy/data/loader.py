@@ -7,6 +7,8 @@ import itertools
 import math
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +27,8 @@ from torrefy.errors import DataError, PictureError, Place, RecordError, TorrefyE
 Transform = Callable[[Item, Draws], Item]
 """Makes of an item what the net sees."""
 
+PARENT_LOOKED_FOR = 0.5
+"""Seconds after which a worker looks whether the process that trains is still there."""
 MOST_SKIPPED = 1000
 """How many bad items in a row are passed over before the source counts as broken."""
 
@@ -401,3 +405,14 @@ def _signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that trains has ended, killed perhaps.
+
+    torch's workers look for that when they wait for work, every 5 s; not while they read.
+    """
+    while os.getppid() == parent:
+        time.sleep(PARENT_LOOKED_FOR)
+    os._exit(1)
