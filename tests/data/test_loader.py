@@ -209,7 +209,9 @@ def test_a_bad_picture_stops_or_is_passed_over_and_counted(photos: Path, workers
     for _ in range(2):  # it stays where it is
         with pytest.raises(PictureError) as error:
             next(strict)
-        assert str(error.value) == f'{photos}/p 1.png: layer "d": the file is empty'
+        assert str(error.value) == (
+            f'{photos}/list.txt:2:1: layer "d": {photos}/p 1.png: the file is empty'
+        )
     lenient = loader("skip")
     assert taken(lenient, 4) == [0, 3, 3, 3, 4, 5] * 2
     assert lenient.skipped == 4
@@ -232,7 +234,8 @@ def test_a_source_of_nothing_but_bad_items_is_told(photos: Path) -> None:
     with pytest.raises(DataError) as error:
         next(loader)
     assert str(error.value) == (
-        f"none of 6 items in a row can be used; the first: {photos}/p 0.png: the file is empty"
+        f"none of 6 items in a row can be used; the first: {photos}/list.txt:1:1: {photos}/p 0.png: "
+        "the file is empty"
     )
 
 
@@ -284,8 +287,8 @@ def test_pictures_of_several_sizes_make_no_batch(lmdb: Callable[..., Path]) -> N
     with pytest.raises(DataError) as error:
         next(loader)
     assert str(error.value) == (
-        'layer "d": the items of a batch differ in their shapes: "data" is 1x4x5 and 3x4x5. '
-        "Crop or resize them, or take batches of 1."
+        f'{folder} (key "1"): layer "d": the items of a batch differ in their shapes: "data" is '
+        f'3x4x5 here, and 1x4x5 in {folder} (key "0"). Crop or resize them, or take batches of 1.'
     )
 
 

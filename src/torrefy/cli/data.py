@@ -64,13 +64,15 @@ def create(
     from torrefy.data.sources.image_list import PictureSource, find_classes, read_list
 
     classes: list[str] = []
+    listed = None
     if Path(source).is_dir():
         classes, files, labels = find_classes(source)
         names = [Path(file).relative_to(source).as_posix() for file in files]
     else:
-        names, labels = read_list(source)
+        names, labels, listed = read_list(source)
         files = [root + name for name in names]
-    pictures = PictureSource(files, labels, size=_size(size), colour="GRAY" if gray else "BGR")
+    colour = "GRAY" if gray else "BGR"
+    pictures = PictureSource(files, labels, size=_size(size), colour=colour, listed=listed)
     with _progress("writing", len(pictures)) as told:
         created = create_lmdb(
             target,

@@ -39,6 +39,8 @@ INTERRUPTED = 130
               help="Processes that read data (else: a core each but one, 4 at most).")  # fmt: skip
 @click.option("--bad-images", type=click.Choice(["fail", "skip"]), default="fail",
               show_default=True, help="What becomes of data that can't be used.")  # fmt: skip
+@click.option("--no-verify", is_flag=True,
+              help="Don't look at a sample of the data before.")  # fmt: skip
 @click.option("--allow-python", multiple=True, metavar="MODULE.CLASS",
               help="A class that Python layers may run.")  # fmt: skip
 @json_option
@@ -50,6 +52,7 @@ def command(
     device: str,
     workers: int | None,
     bad_images: str,
+    no_verify: bool,
     allow_python: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -60,6 +63,7 @@ def command(
     second one stops at once; SIGTERM snapshots and stops, SIGHUP snapshots and goes on.
     """
     from torrefy.train.solver import Solver
+    from torrefy.train.usable import look
 
     loading: dict[str, Any] = {"bad": bad_images}
     if workers is not None:
@@ -73,7 +77,8 @@ def command(
         loading=loading,
         allow_python=allow_python,
     )
-    for note in trained.notes:
+    feeds = (trained.feed, *trained.test_feeds)
+    for note in (*trained.notes, *(() if no_verify else look(feeds))):
         click.echo(note_line(solver, note), err=True)
     written: list[Path] = []
     with _progress(trained), _signals(trained):
@@ -108,6 +113,9 @@ def _is_snapshot(solver: Solver) -> bool:
 
 
 def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) -> None:
+    from torrefy.train.usable import skipped
+
+    passed = skipped((solver.feed, *solver.test_feeds))
     scores = [
         {name: blob.flatten().tolist() for name, blob in of_net.items()} for of_net in solver.scores
     ]
@@ -125,6 +133,8 @@ def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) ->
                     for of_net in scores
                 ],
                 "snapshots": [str(path) for path in written],
+                "skipped": passed.items,
+                "times_skipped": passed.times,
                 "seed": solver.seed,
                 "seconds": round(seconds, 3),
             }
@@ -137,6 +147,8 @@ def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) ->
             told = " ".join(f"{value:g}" for value in values[:10])
             more = f" and {len(values) - 10} more" if len(values) > 10 else ""
             click.echo(one_line(f"test net {number}: {name} {told}{more}"))
+    if passed.items:
+        click.echo(one_line(str(passed)))
     for path in written:
         click.echo(one_line(f"wrote {path}"))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from torrefy.data.sources.source import Source
-from torrefy.errors import DataError, PictureError, Place, RecordError
+from torrefy.errors import DataError, PictureError, RecordError
 
 
 @dataclass
@@ -44,7 +44,7 @@ def mean_of(source: Source, told: Callable[[int], None] | None = None) -> NDArra
             raise RecordError(
                 f"the picture is {_text(picture.shape)}, and the first one {_text(total.shape)}; "
                 "a mean image takes pictures of one size",
-                place=Place(source.key(index)),
+                place=source.place(index),
                 hint="Resize them, or use mean_value.",
             )
         total += picture
@@ -70,7 +70,7 @@ def channel_means(source: Source, told: Callable[[int], None] | None = None) -> 
         if total is not None and len(sums) != len(total):
             raise RecordError(
                 f"the picture has {len(sums)} channels, and the first one {len(total)}",
-                place=Place(source.key(index)),
+                place=source.place(index),
             )
         total = sums if total is None else total + sums
         pixels += picture.shape[1] * picture.shape[2]
@@ -118,7 +118,7 @@ def contact_sheet(
         except (PictureError, RecordError):
             continue
         if picture.ndim != 3:
-            raise DataError("its items are no pictures", place=Place(source.key(index)))
+            raise DataError("its items are no pictures", place=source.place(index))
         if picture.dtype != np.uint8:
             low, high = float(picture.min()), float(picture.max())
             picture = ((picture - low) * (255 / ((high - low) or 1))).astype(np.uint8)

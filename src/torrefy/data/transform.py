@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 
 from torrefy.data.draws import Draws
 from torrefy.data.sources.source import Item
-from torrefy.errors import DataError, Place, RecordError, nearest_file
+from torrefy.errors import DataError, Place, RecordError, TorrefyError
 from torrefy.schema import new_message
-from torrefy.schema.source import kind_of
+from torrefy.weights.files import read_whole
 
 
 class Transformer:
@@ -151,17 +152,12 @@ def read_mean(path: Path | str) -> NDArray[np.float32]:
     path = Path(path)
     place = Place(str(path))
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError("no such file", place=place, hint=nearest_file(path)) from None
-    except OSError as error:
-        raise DataError(f"can't be read: {error.strerror}", place=place) from None
+        data = bytes(read_whole(path, "a mean image", ".binaryproto"))
+    except TorrefyError as error:
+        raise DataError(error.problems) from None
     if data[:6] == b"\x93NUMPY":
-        array = _read_npy(path, place)
+        array = _read_npy(data, place)
     else:
-        kind = kind_of(data[:4096])
-        if kind and not kind.startswith("a binary"):
-            raise DataError(f"this is {kind}, not a mean image", place=place)
         array = read_blob(data, place)
     while array.ndim > 3 and array.shape[0] == 1:
         array = array[0]
@@ -204,9 +200,9 @@ def write_blob(array: NDArray[Any]) -> bytes:
     return written
 
 
-def _read_npy(path: Path, place: Place) -> NDArray[np.float32]:
+def _read_npy(data: bytes, place: Place) -> NDArray[np.float32]:
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"this .npy can't be read: {error}", place=place) from None
     if array.dtype.kind not in "fiu":

@@ -32,7 +32,7 @@ class Findings:
     bad: dict[str, str] = field(default_factory=dict)
     """Items that can't be read, and what is wrong with each."""
     outside: dict[str, float] = field(default_factory=dict)
-    """Items whose label is no class, and the label."""
+    """Where an item has a label that is no class, and the label."""
     missing: list[int] = field(default_factory=list)
     """Classes without an item."""
     duplicates: list[list[str]] = field(default_factory=list)
@@ -107,7 +107,7 @@ def verify(
             label = float(rest[0])
             found.labels[label] += 1
             if classes is not None and label != ignore_label and not 0 <= label < classes:
-                found.outside[key] = label
+                found.outside[str(source.place(index))] = label
         seen.setdefault(_digest(picture), []).append(key)
     found.duplicates = [keys for keys in seen.values() if len(keys) > 1]
     if classes is not None and found.looked_at == found.count:
