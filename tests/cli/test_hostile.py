@@ -331,8 +331,8 @@ def test_what_is_no_file_does_not_hang(
     }[kind]
     assert train("ImageData") == f'list.txt:3:1: layer "data": x.png: {told}\n'
     assert train("WindowData") == (
-        f'windows.txt:23:1: layer "data": x.png: {told}\n'
         f'windows.txt:24:1: layer "data": x.png: {told}\n'
+        f'windows.txt:23:1: layer "data": x.png: {told}\n'
         'error: layer "data": 2 of the 12 items looked at can\'t be used\n'
     )
     skipped = json.loads(train("ImageData", "--bad-images", "skip", "--json", code=0))
@@ -428,6 +428,8 @@ WINDOWS = {
     "cut": ("# 0\n0.png\n3\n6\n", " the file ends where width should be"),
     "a word": ("# 0\n0.png\n3\n6\n5\n1\n1 one 0 0 4 4\n",
                '7:1: expected class overlap x1 y1 x2 y2, found "1 one 0 0 4 4"'),
+    "far off": ("# 0\n0.png\n3\n6\n5\n1\n1 1 0 0 1e300 4\n",
+                '7:1: expected class overlap x1 y1 x2 y2, found "1 1 0 0 1e300 4"'),
     "too many": ("# 0\n0.png\n3\n6\n5\n99999999\n1 1 0 0 4 4\n",
                  " the file ends where a window should be"),
     "no class": ("# 0\n0.png\n3\n6\n5\n1\n0 1 0 0 4 4\n",

@@ -234,8 +234,8 @@ def test_a_source_of_nothing_but_bad_items_is_told(photos: Path) -> None:
     with pytest.raises(DataError) as error:
         next(loader)
     assert str(error.value) == (
-        f"none of 6 items in a row can be used; the first: {photos}/list.txt:1:1: {photos}/p 0.png: "
-        "the file is empty"
+        f"none of 6 items in a row can be used; the first: {photos}/list.txt:1:1: "
+        f"{photos}/p 0.png: the file is empty"
     )
 
 

@@ -19,6 +19,10 @@ from torrefy.data.sources.source import Item, Source, label_of
 from torrefy.errors import DataError, PictureError, Place, RecordError
 
 
+MOST_PIXELS = 1 << 31
+"""What a window's edges are below."""
+
+
 class Window(NamedTuple):
     """One window: its picture, class, and first and last column and row."""
 
@@ -300,8 +304,12 @@ def read_windows(
         (count,) = _numbers(_next(rest, path, what), path, what, 1)
         for _ in range(int(count)):
             number, line = _next(rest, path, "a window")
-            label, overlap, *box = _numbers((number, line), path, "class overlap x1 y1 x2 y2", 6)
-            window = Window(root + name, int(label), *(int(edge) for edge in box), line=number)
+            what = "class overlap x1 y1 x2 y2"
+            label, overlap, *box = _numbers((number, line), path, what, 6)
+            if max(map(abs, box)) >= MOST_PIXELS:
+                raise _wrong(path, number, what, line)
+            x1, y1, x2, y2 = map(int, box)
+            window = Window(root + name, int(label), x1, y1, x2, y2, number)
             if overlap >= fg_threshold:
                 if window.label < 1:
                     raise _wrong(path, number, "a class above 0 for a foreground window", line)
