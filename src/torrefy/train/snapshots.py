@@ -88,8 +88,10 @@ def write_snapshot(
     model, path, beside = paths(prefix, state.iteration, snapshot_format)
     _sweep(model.parent)
     # A state of an earlier run must not be taken for that of the new weights.
-    with contextlib.suppress(FileNotFoundError, PermissionError):
-        path.unlink()
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise WeightsError(f"can't be written: {error.strerror}", place=Place(str(path))) from None
     net.save(model)
     write_extra(beside, state.iteration, extra)
     write_state(path, SolverState(state.iteration, state.current_step, state.history, str(model)))

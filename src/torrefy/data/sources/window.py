@@ -18,7 +18,6 @@ from torrefy.data.sources.image_list import named_at, text_lines
 from torrefy.data.sources.source import Item, Source, label_of
 from torrefy.errors import DataError, PictureError, Place, RecordError
 
-
 MOST_PIXELS = 1 << 31
 """What a window's edges are below."""
 
