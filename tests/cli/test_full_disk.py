@@ -46,7 +46,7 @@ def problem(tmp_path: Path) -> Path:
 
 
 def kept(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "kept").iterdir())
+    return sorted(path.name for path in (folder / "kept").iterdir() if path.name != "snap.run")
 
 
 def snapshot(iteration: int) -> list[str]:
@@ -120,7 +120,7 @@ def test_a_folder_of_snapshots_that_goes_during_a_run_is_told(problem: Path, how
     folder = problem / "kept"
     with small_disk(folder, 100 * WEIGHTS) if how == "read-only" else contextlib.nullcontext():
         process = subprocess.Popen(
-            [sys.executable, "-m", "torrefy", "train", "solver.prototxt"],
+            [sys.executable, "-m", "torrefy", "train", "solver.prototxt", "--no-run"],
             cwd=problem, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stderr is not None
@@ -136,3 +136,21 @@ def test_a_folder_of_snapshots_that_goes_during_a_run_is_told(problem: Path, how
     reason = {"removed": "No such file or directory", "read-only": "Read-only file system"}[how]
     name = {"removed": "caffemodel", "read-only": "solverstate"}[how]
     assert told.splitlines()[-1] == f"kept/snap_iter_300.{name}: can't be written: {reason}"
+
+
+def test_a_full_disk_under_the_folder_of_a_run_ends_it_with_a_snapshot(
+    run: Run, problem: Path
+) -> None:
+    text = SOLVER.replace("max_iter: 9", "max_iter: 1000").replace("snapshot: 3", "display: 1")
+    (problem / "solver.prototxt").write_text(text)
+    folder = problem / "kept/snap.run"
+    folder.mkdir()
+    with small_disk(folder, 40_000):
+        (folder / "ballast").write_bytes(bytes(20_000))
+        result = run("train", "solver.prototxt")
+        assert not list(folder.glob("*.part"))
+    assert result.exit_code == 1
+    first, last = result.stderr.splitlines()[-2:]
+    (state,) = (problem / "kept").glob("*.solverstate")
+    assert first == f"wrote kept/{state.name} before giving up"
+    assert last == f"kept/snap.run/history.csv: can't be written: {FULL}"

@@ -69,7 +69,7 @@ def train(run: Run, tmp_path: Path) -> Train:
         net = NET.format(type=TYPES.get(kind, kind), source=SOURCES[kind], transform=transform)
         (tmp_path / "net.prototxt").write_text(net)
         (tmp_path / "solver.prototxt").write_text(SOLVER)
-        result = run("train", "solver.prototxt", "--workers", "0", *options)
+        result = run("train", "solver.prototxt", "--workers", "0", "--no-run", *options)
         assert result.exit_code == code, result.output
         kept = list(tmp_path.glob("snap*"))
         for path in kept:

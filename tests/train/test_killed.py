@@ -138,7 +138,7 @@ def check_kills(folder: Path, kind: str, solver: str, kills: int, most: int) -> 
     (folder / "solver.prototxt").write_text(text)
     finish(start(folder, 0))
     whole = result(folder, iterations)
-    for path in folder.glob("snap*"):
+    for path in folder.glob("snap_*"):
         path.unlink()
     (folder / "solver.prototxt").write_text(f"{text} snapshot: {INTERVAL} display: 1")
     chance = random.Random(kills)

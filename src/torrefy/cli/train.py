@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torrefy.cli.output import console, json_option, note_line, one_line, print_json
+from torrefy.cli.output import json_option, note_line, one_line, print_json
+from torrefy.cli.progress import showing
 from torrefy.errors import TorrefyError
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ INTERRUPTED = 130
 @click.command(
     epilog="\b\nExample:\n  torrefy train solver.prototxt\n"
     "  torrefy train solver.prototxt --weights pretrained.caffemodel --device cuda\n"
-    "  torrefy train solver.prototxt --resume snapshots/"
+    "  torrefy train solver.prototxt --resume snapshots/ --run runs/two\n"
+    "  torrefy train solver.prototxt --callback 'EarlyStopping patience: 5'\n"
+    "  torrefy train solver.prototxt --callback 'AdjustVariable start: 0.03 stop: 0.0001'"
 )
 @click.argument("solver")
 @click.option("--weights", multiple=True, metavar="FILE",
@@ -41,6 +44,20 @@ INTERRUPTED = 130
               show_default=True, help="What becomes of data that can't be used.")  # fmt: skip
 @click.option("--no-verify", is_flag=True,
               help="Don't look at a sample of the data before.")  # fmt: skip
+@click.option("-o", "--run", metavar="FOLDER",
+              help="A folder for all that comes of the run, snapshots too.  [default: PREFIX.run "
+              "beside the snapshots, for all else]")  # fmt: skip
+@click.option("--no-run", is_flag=True, help="Write snapshots alone: no folder for the run.")
+@click.option("--log", type=click.Choice(["table", "caffe", "both", "none"]),
+              help="What is shown on stderr.  [default: table on a terminal, else Caffe's lines]",
+              )  # fmt: skip
+@click.option("--callback", "callbacks", multiple=True, metavar="'TYPE FIELD: …'",
+              help="Somebody who is told what happens; may be given several times.")  # fmt: skip
+@click.option("--keep-last", type=click.IntRange(1), metavar="N",
+              help="Remove this run's snapshots but the last N.")  # fmt: skip
+@click.option("--keep-best", is_flag=True,
+              help="Keep the weights that tested best as PREFIX_best.caffemodel.")  # fmt: skip
+@click.option("--tensorboard", is_flag=True, help="Write events for TensorBoard.")
 @click.option("--allow-python", multiple=True, metavar="MODULE.CLASS",
               help="A class that Python layers may run.")  # fmt: skip
 @json_option
@@ -53,21 +70,41 @@ def command(
     workers: int | None,
     bad_images: str,
     no_verify: bool,
+    run: str | None,
+    no_run: bool,
+    log: str | None,
+    callbacks: tuple[str, ...],
+    keep_last: int | None,
+    keep_best: bool,
+    tensorboard: bool,
     allow_python: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Train a net as its solver says.
 
     SOLVER is a solver.prototxt; paths in it are relative to the working folder, as Caffe's.
-    Progress goes to stderr, in Caffe's lines at each `display`. Ctrl-C snapshots and stops, a
-    second one stops at once; SIGTERM snapshots and stops, SIGHUP snapshots and goes on.
+    Progress goes to stderr: on a terminal a table of the tests and a bar, else Caffe's lines. A
+    folder keeps what is needed to repeat the run, its history (history.csv, curves.png) and its
+    log. Ctrl-C snapshots and stops, a second one stops at once; SIGTERM snapshots and stops,
+    SIGHUP snapshots and goes on.
     """
+    from torrefy.train.best import CheckpointBest
+    from torrefy.train.callbacks import parse_callback
+    from torrefy.train.keep import KeepLast
+    from torrefy.train.run import RunFolder
     from torrefy.train.solver import Solver
+    from torrefy.train.tensorboard import TensorBoard
     from torrefy.train.usable import look
 
     loading: dict[str, Any] = {"bad": bad_images}
     if workers is not None:
         loading["workers"] = workers
+    if run is not None and no_run:
+        raise click.UsageError("--run and --no-run contradict each other")
+    told = [parse_callback(text) for text in callbacks]
+    if keep_last is not None:
+        told.append(KeepLast(snapshots=keep_last))
+    told += [CheckpointBest()] * keep_best + [TensorBoard()] * tensorboard
     begun = time.monotonic()
     trained = Solver(
         solver,
@@ -75,13 +112,16 @@ def command(
         resume=resume,
         device=device,
         loading=loading,
+        callbacks=[*([] if run or no_run else [RunFolder()]), *told],
+        run=run,
         allow_python=allow_python,
     )
     feeds = (trained.feed, *trained.test_feeds)
     for note in (*trained.notes, *(() if no_verify else look(feeds))):
         click.echo(note_line(solver, note), err=True)
     written: list[Path] = []
-    with _progress(trained), _signals(trained):
+    with showing(log or ("table" if sys.stderr.isatty() else "caffe")) as shown, _signals(trained):
+        trained.callbacks.all.extend(shown)
         begin = trained.iteration
         try:
             trained.solve()
@@ -100,7 +140,9 @@ def command(
 
 
 def _save_before_giving_up(solver: Solver) -> None:
-    """Keep what was learned when the data, say, end a run."""
+    """Keep what was learned when the data, say, end a run; unless that is no numbers."""
+    if not all(one.blob.isfinite().all() for one in solver.learned):
+        return
     with contextlib.suppress(TorrefyError):  # the disk may be what failed
         solver.snapshot()
         click.echo(one_line(f"wrote {solver.last_snapshot} before giving up"), err=True)
@@ -113,6 +155,7 @@ def _is_snapshot(solver: Solver) -> bool:
 
 
 def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) -> None:
+    from torrefy.train.run import RunFolder
     from torrefy.train.usable import skipped
 
     passed = skipped((solver.feed, *solver.test_feeds))
@@ -120,12 +163,14 @@ def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) ->
         {name: blob.flatten().tolist() for name, blob in of_net.items()} for of_net in solver.scores
     ]
     loss = solver.smoothed_loss
+    run = next((one.path for one in solver.callbacks.all if isinstance(one, RunFolder)), None)
     if as_json:
         print_json(
             {
                 "ok": True,
                 "iteration": solver.iteration,
                 "stopped": solver.stopped,
+                "finished": solver.finished or None,
                 "loss": loss if math.isfinite(loss) else None,
                 "scores": [
                     {name: [v if math.isfinite(v) else None for v in values]
@@ -135,6 +180,7 @@ def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) ->
                 "snapshots": [str(path) for path in written],
                 "skipped": passed.items,
                 "times_skipped": passed.times,
+                "run": str(run) if run is not None else None,
                 "seed": solver.seed,
                 "seconds": round(seconds, 3),
             }
@@ -142,6 +188,8 @@ def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) ->
         return
     state = "stopped" if solver.stopped else "trained"
     click.echo(f"{state} at iteration {solver.iteration}, loss {loss:g}, {seconds:.1f} s")
+    if solver.finished:
+        click.echo(one_line(f"ended before max_iter: {solver.finished}"))
     for number, of_net in enumerate(scores):
         for name, values in of_net.items():
             told = " ".join(f"{value:g}" for value in values[:10])
@@ -149,53 +197,10 @@ def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) ->
             click.echo(one_line(f"test net {number}: {name} {told}{more}"))
     if passed.items:
         click.echo(one_line(str(passed)))
+    if run is not None:
+        click.echo(one_line(f"run folder {run}: history, curves, log"))
     for path in written:
         click.echo(one_line(f"wrote {path}"))
-
-
-@contextlib.contextmanager
-def _progress(solver: Solver) -> Iterator[None]:
-    """Caffe's lines on stderr, and on a terminal a bar below them."""
-    out = console(stderr=True)
-
-    def line(text: str) -> None:
-        out.print(one_line(text))
-
-    solver.log = line
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}", markup=False),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=out) as bars:
-        most = solver.parameter.max_iter
-        task = bars.add_task("", total=most, completed=solver.iteration, told="")
-        shown, begun, first = 0.0, time.monotonic(), solver.iteration
-
-        def show() -> None:
-            nonlocal shown
-            now = time.monotonic()
-            if now - shown < 0.5 and solver.iteration < most:
-                return  # reading a loss waits for the GPU
-            shown = now
-            speed = (solver.iteration - first) / max(now - begun, 1e-9)
-            told = f"loss {solver.smoothed_loss:.4g}  lr {solver.lr:.3g}  {speed:.3g} iter/s"
-            bars.update(task, completed=solver.iteration, told=told)
-
-        solver.after_update = show
-        yield
 
 
 @contextlib.contextmanager

@@ -279,6 +279,17 @@ class Peeked:
         self._next: Mapping[str, Tensor] | None = None
         self._before: dict[str, Any] = {}
 
+    @property
+    def rows(self) -> int:
+        """How many rows of batches make an epoch; 0: not known."""
+        feeds = self.feed.feeds.values() if isinstance(self.feed, Joined) else [self.feed]
+        known = [
+            len(one.source) if isinstance(one, Loader) else one.rows
+            for one in feeds
+            if isinstance(one, (Loader, Arrays))
+        ]
+        return known[0] if known else 0
+
     def shapes(self) -> dict[str, Shape]:
         """The shape of each blob of the next batch."""
         if self._next is None:

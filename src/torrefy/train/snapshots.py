@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torrefy.errors import Place, TorrefyError, WeightsError, did_you_mean
 from torrefy.net.net import Net
 from torrefy.schema import new_message
+from torrefy.train.run import read_manifest
 from torrefy.weights.caffemodel import read_blob, write_blob
 from torrefy.weights.compare import core_shape
 from torrefy.weights.files import PART, read_whole, replacing
@@ -69,6 +70,16 @@ def paths(prefix: str, iteration: int, snapshot_format: str = "BINARYPROTO") -> 
         Path(f"{stem}.solverstate{ending}"),
         Path(f"{stem}{EXTRA}"),
     )
+
+
+def files_of(state: Path) -> tuple[Path, ...]:
+    """The files of the snapshot of a solverstate, itself first."""
+    match = _NAME.fullmatch(state.name)
+    if match is None:
+        return ()
+    ending = "HDF5" if match[3] else "BINARYPROTO"
+    model, path, extra = paths(str(state.with_name(match[1])), int(match[2]), ending)
+    return path, model, extra
 
 
 def write_snapshot(
@@ -234,6 +245,8 @@ def weights_of(state: SolverState) -> Path:
 def find_state(path: str | Path) -> Path:
     """The solverstate that is meant: a file, or the newest one in a folder.
 
+    The folder of a run stands for the snapshots of that run, wherever they are.
+
     Raises:
         WeightsError: there is none, or several runs have their snapshots in the folder.
     """
@@ -245,6 +258,14 @@ def find_state(path: str | Path) -> Path:
             raise WeightsError("no such file", place=place, hint=did_you_mean(path.name, near))
         return path
     found = [(match, p) for p in path.iterdir() if (match := _NAME.fullmatch(p.name))]
+    prefix = read_manifest(path).get("snapshot_prefix")
+    if not found and isinstance(prefix, str):
+        beside = Path(prefix)
+        found = [
+            (match, p)
+            for p in beside.parent.glob("*.solverstate*")
+            if (match := _NAME.fullmatch(p.name)) and match[1] == beside.name
+        ]
     if not found:
         raise WeightsError("there is no solverstate in this folder", place=place)
     prefixes = sorted({match[1] for match, _ in found})

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,17 @@ from torrefy.net.net import Net, find_device
 from torrefy.net.stored import read_weights
 from torrefy.schema import Definition
 from torrefy.train import debug, display, nets, snapshots
+from torrefy.train.callbacks import Callback, Callbacks, read_callbacks
 from torrefy.train.definition import Plan, read_solver
+from torrefy.train.divergence import LossWatch
 from torrefy.train.feed import Batch, Feed, Peeked
+from torrefy.train.history import History
 from torrefy.train.learned import Learned, learned_blobs, param_groups
+from torrefy.train.meter import Meter
 from torrefy.train.optimisers import SolverOptimizer
 from torrefy.train.policies import Progress, learning_rate
 from torrefy.train.random import Randomness
+from torrefy.train.run import RunFolder
 from torrefy.train.scores import averages
 from torrefy.weights.copy import copy_weights, match_weights
 
@@ -42,7 +47,7 @@ class Solver:
 
     All of SolverParameter counts, but for a few fields that `notes` tells of. Paths in the text
     are relative to the working folder, as Caffe's. What Caffe logs goes, line by line as Caffe
-    words it, to `log`: the logger "torrefy.train" unless something else is put there.
+    words it, to the logger "torrefy.train" and to the callbacks' `on_log`.
 
     Example:
         solver = torrefy.Solver("solver.prototxt", weights="pretrained.caffemodel", device="cuda")
@@ -61,6 +66,9 @@ class Solver:
         feeds: Feeding | None = None,
         test_feeds: Feeding | Sequence[Feeding] | None = None,
         loading: Mapping[str, Any] | None = None,
+        callbacks: Iterable[Callback] = (),
+        run: str | Path | None = None,
+        check_loss: bool = True,
         allow_python: Collection[str] = (),
     ) -> None:
         """Build the nets, and load weights or a snapshot.
@@ -77,6 +85,11 @@ class Solver:
             test_feeds: the same for the test nets: one for all, or a list with one for each.
             loading: how data layers are read, as `torrefy.data.loader.Loader` takes it: workers,
                 bad ("fail" or "skip").
+            callbacks: who is told what happens, after those that the text names.
+            run: a folder for the run, that `torrefy.train.run.RunFolder` keeps; snapshots are
+                written to it, too, in place of the folder in `snapshot_prefix`. None: no folder.
+            check_loss: whether a training whose loss is no number, explodes or has saturated
+                ends with an error that says where it began.
             allow_python: as for `torrefy.load_net`.
 
         Raises:
@@ -85,25 +98,34 @@ class Solver:
             DataError: the data of a net can't be read.
             TorrefyError: nothing in the net learns, or there is no such device.
         """
-        self.plan: Plan = read_solver(solver)
+        self.plan: Plan = read_solver(solver, run)
         """The solver's definition, and the policy and type that it asks for."""
         self.parameter: Any = self.plan.parameter
         self.notes: list[str] = list(self.plan.notes)
         """What was read over, which layers got no weights: what the user may want to know."""
-        self.log: Callable[[str], None] = _log.info
-        """Gets each line that Caffe would log."""
-        self.after_update: Callable[[], None] = _nothing
-        """Called after each update: where progress is shown."""
+        self.callbacks = Callbacks([*read_callbacks(self.plan.definition), *callbacks])
+        """Who is told what happens."""
+        self.run_folder = Path(f"{self.plan.snapshot_prefix}.run" if run is None else run)
+        """Where what belongs to the run is kept, if anything is."""
+        if run is not None and not any(type(one) is RunFolder for one in self.callbacks.all):
+            self.callbacks.all.insert(0, RunFolder())
+        self.history = History()
+        """What was trained and tested so far, a row at each display and each test."""
         self.device = find_device(device)
         self.scores: list[dict[str, Tensor]] = []
         """What the last test gave, for each test net: every output, averaged over its batches."""
         self.last_snapshot: Path | None = None
         """The solverstate that was written last."""
+        self.resumed: Path | None = None
+        """The solverstate that it goes on from."""
         self._progress = Progress()
         self._losses: deque[Tensor] = deque(maxlen=max(1, self.parameter.average_loss))
         self._stopping = False
+        self._finished = ""
         self._snapshot_wanted = False
         self._shown = time.monotonic(), 0
+        self._watch = LossWatch(self.device) if check_loss else None
+        self._meter = Meter()
         if weights is not None and resume is not None:
             raise TorrefyError(
                 "weights and resume are both given",
@@ -163,6 +185,28 @@ class Solver:
         return self._stopping
 
     @property
+    def finished(self) -> str:
+        """Why `finish` ended the last `step` or `solve` before max_iter; empty: it did not."""
+        return self._finished
+
+    @property
+    def snapshot_prefix(self) -> str:
+        """What the names of snapshots begin with."""
+        return self.plan.snapshot_prefix
+
+    @property
+    def definitions(self) -> list[Definition]:
+        """The texts that are trained by: the solver's, then each net's once."""
+        nets = [net.graph.definition for net in (self.net, *self.test_nets)]
+        by_file = {one.source.file: one for one in (self.plan.definition, *nets)}
+        return list(by_file.values())
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files: of several the first."""
+        return True
+
+    @property
     def lr(self) -> float:
         """The rate of the next update, before lr_mult."""
         return learning_rate(self.plan.policy, self.parameter, copy.copy(self._progress))
@@ -184,6 +228,7 @@ class Solver:
             are fewer than `iterations` where `stop` was called.
 
         Raises:
+            DivergedError: the loss is no number, has exploded or saturated.
             TorrefyError: the rate is no finite number.
         """
         with self._random:
@@ -199,11 +244,15 @@ class Solver:
         with self._random:
             for _ in self._run(parameter.max_iter - self.iteration):
                 pass
+            if not self._stopping:
+                self.callbacks.tell("on_last_update", self)
             due = not parameter.snapshot or self.iteration % parameter.snapshot
             if parameter.snapshot_after_train and due:
                 self.snapshot()
             if not self._stopping:
                 self._finish()
+            self._add_row()
+        self.callbacks.tell("on_train_end", self)
         self.close()
 
     def close(self) -> None:
@@ -214,6 +263,8 @@ class Solver:
     def _finish(self) -> None:
         """The last line and test of a training that came to its end."""
         parameter = self.parameter
+        if self._finished:
+            self.log(f"Ending at iteration {self.iteration}: {self._finished}")
         if parameter.display and not self.iteration % parameter.display:
             with torch.no_grad():
                 loss, tops = self._forward()
@@ -226,6 +277,14 @@ class Solver:
         """End `step` or `solve` after the present iteration. A signal handler may call it."""
         self._stopping = True
 
+    def finish(self, reason: str) -> None:
+        """End `step` or `solve` after the present iteration as if it had come to max_iter.
+
+        Args:
+            reason: told to the user: "no test was better than that of iteration 900".
+        """
+        self._finished = reason
+
     def request_snapshot(self) -> None:
         """Snapshot after the present iteration. A signal handler may call it."""
         self._snapshot_wanted = True
@@ -234,29 +293,37 @@ class Solver:
         """Iterations, each loss as a tensor on the device: it is waited for where it is read."""
         parameter = self.parameter
         self._stopping = False
+        self._finished = ""
         self._losses.clear()
         self._shown = time.monotonic(), self.iteration
+        self.callbacks.tell("on_train_begin", self)
+        self._meter.begin(self)
         for _ in range(iterations):
             interval = parameter.test_interval
             first = self.iteration or parameter.test_initialization
-            if interval and not self.iteration % interval and first:
+            tests = interval and not self.iteration % interval and first
+            if tests:
                 self.test()
-                if self._stopping:
+                if self._stopping or self._finished:
                     return
             loss, tops = self._backward()
             self._losses.append(loss)
+            self._meter.count(loss)
             shows = parameter.display and not self.iteration % parameter.display
             if shows:
                 self._tell_loss(tops)
             rate = self._update()
             if shows:
                 self.log(display.rate_line(self.iteration - 1, rate))
+                if not tests:  # whose row tells the loss so far
+                    self._add_row()
             due = parameter.snapshot and not self.iteration % parameter.snapshot
             if due or self._snapshot_wanted:
-                self.snapshot()
-            self.after_update()
+                with self._meter.pause():
+                    self.snapshot()
+            self.callbacks.tell("on_update", self, loss)
             yield loss
-            if self._stopping:
+            if self._stopping or self._finished:
                 return
 
     def _batch(self) -> dict[str, Tensor]:
@@ -273,10 +340,13 @@ class Solver:
         self.optimizer.zero_grad(set_to_none=True)
         total: Tensor | None = None
         tops: dict[str, Tensor] = {}
+        batch: dict[str, Tensor] = {}
         for _ in range(self.parameter.iter_size):
-            watched = debug.Watched(self.net, self._batch()) if self._debugs else None
+            batch = self._batch()
+            watched = debug.Watched(self.net, batch) if self._debugs else None
             if watched is None:
-                loss, tops = self._forward()
+                tops = self.net(**batch)
+                loss = self.net.loss(tops)
             else:
                 tops = watched.tops
                 loss = self.net.loss(tops)
@@ -288,7 +358,10 @@ class Solver:
             total = loss.detach() if total is None else total + loss.detach()
         if total is None:
             raise TorrefyError("iter_size is below 1")
-        return total / self.parameter.iter_size, tops
+        total /= self.parameter.iter_size
+        if self._watch is not None:
+            self._watch.look(self.net, total, batch, self.iteration)
+        return total, tops
 
     def _update(self) -> float:
         """The optimiser's step at the rate of the day, which is returned."""
@@ -303,11 +376,12 @@ class Solver:
             for param in group["params"]:
                 if param.grad is None:  # under no loss: decayed all the same, as in Caffe
                     param.grad = torch.zeros_like(param)
+        self.callbacks.tell("on_gradients_ready", self)
         before = [one.blob.detach().clone() for one in self.learned] if self._debugs else []
         self.optimizer.step()
         self._log_all(debug.update_lines(self.learned, before) if self._debugs else ())
         self._progress.iteration += 1
-        return rate
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def _tell_loss(self, tops: Mapping[str, Tensor]) -> None:
         now = time.monotonic()
@@ -320,9 +394,21 @@ class Solver:
     def _debugs(self) -> bool:
         return bool(self.parameter.debug_info)
 
+    def log(self, line: str) -> None:
+        """Say a line, as Caffe logs it: to the logger, and to the callbacks."""
+        _log.info(line)
+        self.callbacks.tell("on_log", self, line)
+
     def _log_all(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.log(line)
+
+    def _add_row(self, scores: Sequence[Mapping[str, Tensor]] = ()) -> None:
+        """Add what is known now to the history, if anything is."""
+        row = self._meter.row(self, scores)
+        if row is not None:
+            with self._meter.pause():
+                self.callbacks.tell("on_row", self, self.history.add(row))
 
     # --- Tests ---
 
@@ -334,8 +420,11 @@ class Solver:
             also, as "loss", the weighted sum of those that count in the loss, where no blob is
             called so. `scores` keeps it.
         """
-        with self._random:
+        with self._random, self._meter.pause():
             self.scores = [self._test(i) for i in range(len(self.test_nets))]
+        self._add_row(self.scores)
+        with self._meter.pause():
+            self.callbacks.tell("on_test", self)
         return self.scores
 
     def _test(self, index: int) -> dict[str, Tensor]:
@@ -379,6 +468,7 @@ class Solver:
         )
         self.last_snapshot = path
         self.log(f"Snapshotting solver state to {path}")
+        self.callbacks.tell("on_snapshot", self, path)
         return path
 
     def restore(self, path: str | Path) -> None:
@@ -406,12 +496,14 @@ class Solver:
         history = [torch.from_numpy(np.array(blob, np.float32)) for blob in state.history]
         self.optimizer.restore([one.blob for one in self.learned], history, state.iteration)
         self._progress = Progress(state.iteration, state.current_step)
+        self.resumed = Path(state.source)
         if extra is None:
             self.notes.append(
                 f"{state.source}: nothing tells where the data were, so they begin anew, as in "
                 "Caffe"
             )
             return
+        self.callbacks.load_state_dict(extra.facts.get("callbacks", ()))
         told = extra.facts.get("feeds", ())
         with self._random:
             for feed, where in zip((self.feed, *self.test_feeds), told, strict=False):
@@ -420,7 +512,8 @@ class Solver:
 
     def _extra(self) -> snapshots.Extra:
         feeds = [feed.state_dict() for feed in (self.feed, *self.test_feeds)]
-        return snapshots.Extra(self._random.state(), {"feeds": json.loads(json.dumps(feeds))})
+        facts = {"feeds": feeds, "callbacks": self.callbacks.state_dict()}
+        return snapshots.Extra(self._random.state(), json.loads(json.dumps(facts)))
 
     # --- Making it ---
 
@@ -440,10 +533,6 @@ class Solver:
             for tester in self.test_nets:  # they may have layers of their own
                 copy_weights(tester, stored, fresh=["*"])
             self.notes.append(f"{file}: {report}")
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 def _each(feeds: Feeding | Sequence[Feeding] | None, count: int) -> Sequence[Feeding | None]:
