@@ -145,14 +145,16 @@ def test_a_mean_image_takes_one_size(photos: Path) -> None:
 
 def test_a_sheet_shows_each_picture(digits: Path) -> None:
     sheet = contact_sheet(LMDBSource(digits), 12, size=8)
-    assert sheet.shape == (20, 100, 3)
+    assert sheet.shape == (48, 100, 3)
     floats = np.array([[[[0.0, 1.0]]]], np.float32)
     assert contact_sheet(ArraySource(floats), 1, size=4)[1, 1:3, 0].tolist() == [0, 255]
 
 
-def test_a_sheet_leaves_the_place_of_a_bad_picture_empty(photos: Path) -> None:
+def test_a_sheet_has_a_cross_for_a_bad_picture_and_labels_below(photos: Path) -> None:
     (photos / "p 1.png").write_bytes(b"")
     sheet = contact_sheet(list_source(photos / "list.txt", f"{photos}/"), 3, size=8)
-    assert sheet.shape == (10, 30, 3)
-    assert (sheet[:, 10:20] == 255).all()
-    assert not (sheet[:, 20:] == 255).all()
+    assert sheet.shape == (24, 30, 3)
+    assert [sheet[1 + i, 11 + i].tolist() for i in range(8)] == [[200, 40, 40]] * 8
+    assert [bool((sheet[9:, 10 * i : 10 * i + 10] < 128).any()) for i in range(3)] == [
+        True, False, True,
+    ]  # fmt: skip

@@ -149,7 +149,9 @@ def mean(*, source: str, target: str | None, root: str, as_json: bool) -> None:
 @click.option("--first", type=click.IntRange(0), default=10, show_default=True, metavar="N",
               help="How many records are listed, or are on the sheet.")  # fmt: skip
 @click.option("--root", default="", metavar="TEXT", help="What is put before names in a list.")
-@click.option("--sheet", metavar="PNG", help="Write the first pictures as one, to look at.")
+@click.option(
+    "--sheet", metavar="PNG", help="Write the first pictures and their labels as one picture."
+)
 @json_option
 def show(*, source: str, first: int, root: str, sheet: str | None, as_json: bool) -> None:
     """Show what SOURCE holds: records, labels, sizes, and what can't be read.
@@ -169,7 +171,8 @@ def show(*, source: str, first: int, root: str, sheet: str | None, as_json: bool
         from PIL import Image
 
         with io.BytesIO() as file:
-            Image.fromarray(contact_sheet(opened, first or 100)).save(file, "PNG")
+            sheet_of = contact_sheet(opened, first or 100, classes=_classes(source))
+            Image.fromarray(sheet_of).save(file, "PNG")
             write_file(sheet, file.getvalue())
     rows = []
     for index in range(min(first, len(opened))):
@@ -188,7 +191,7 @@ def show(*, source: str, first: int, root: str, sheet: str | None, as_json: bool
         about = {"source": source, "records": found.count, "labels": labels, "shapes": shapes}
         print_json({"ok": not found.bad, **about, "first": first_rows, "bad": found.bad})
     else:
-        _print_rows(rows)
+        _print_table(("record", "shape", "type", "label"), rows)
         click.echo(f"records  {found.count:,}")
         click.echo(one_line(f"shapes   {_counts(shapes)}"))
         click.echo(one_line(f"labels   {_counts(labels)}"))
@@ -222,8 +225,8 @@ def verify(
     """Look for what would spoil a training with SOURCE.
 
     Items that can't be read, labels that are no class, pictures that OTHER has too: the exit
-    code is then 1. Pictures that are there more than once, classes without an item and uneven
-    ones are told. SOURCE and OTHER are as for the other commands.
+    code is then 1. Several sizes, pictures that are there more than once, classes without an
+    item and uneven ones are told. SOURCE and OTHER are as for the other commands.
     """
     from torrefy.data.open import open_path
     from torrefy.data.verify import verify as look
@@ -242,15 +245,26 @@ def verify(
         )
     if as_json:
         labels = {f"{label:g}": count for label, count in sorted(found.labels.items())}
-        about = {"source": source, "looked_at": found.looked_at, "count": found.count}
+        about: dict[str, Any] = {"source": source}
+        about |= {"looked_at": found.looked_at, "count": found.count}
+        about["checks"] = [check._asdict() for check in found.checks()]
         more = {"outside": found.outside, "missing": found.missing, "leaked": found.leaked}
         rest = {"duplicates": found.duplicates, "bad": found.bad, "labels": labels}
         print_json({"ok": not found.wrong, **about, **more, **rest})
     else:
+        _print_table(("looked for", "", "found"), found.checks())
         for line in found.lines():
             click.echo(one_line(line))
     if found.wrong:
         click.get_current_context().exit(1)
+
+
+def _classes(source: str) -> Sequence[str]:
+    """The names of the classes of a folder; none of anything else."""
+    from torrefy.data.sources.image_list import find_classes
+
+    database = any(Path(source, name).exists() for name in ("data.mdb", "CURRENT"))
+    return find_classes(source)[0] if Path(source).is_dir() and not database else ()
 
 
 def _counts(counts: dict[str, int], most: int = 20) -> str:
@@ -259,13 +273,13 @@ def _counts(counts: dict[str, int], most: int = 20) -> str:
     return ", ".join(told) + (f", and {left} more" if left > 0 else "")
 
 
-def _print_rows(rows: Sequence[tuple[str, ...]]) -> None:
+def _print_table(names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.table import Table
 
     if not rows:
         return
     table = Table(box=None, pad_edge=False, header_style="")
-    for name in ("record", "shape", "type", "label"):
+    for name in names:
         table.add_column(name, justify="right" if name == "label" else "left")
     for row in rows:
         table.add_row(*map(one_line, row))

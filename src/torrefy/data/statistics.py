@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from torrefy.data.sources.source import Source
 from torrefy.errors import DataError, PictureError, RecordError
+
+CAPTION = 14
+"""Pixels of a line below a picture on a sheet."""
+CROSS = (200, 40, 40)
+"""The colour of what is missing from a sheet."""
+MOST_TOLD = 20
+"""Numbers of a label that are written on a sheet, at most."""
 
 
 @dataclass
@@ -100,22 +108,30 @@ def summarize(source: Source, told: Callable[[int], None] | None = None) -> Summ
 
 
 def contact_sheet(
-    source: Source, count: int, size: int = 96, columns: int = 10
+    source: Source, count: int, size: int = 96, columns: int = 10, classes: Sequence[str] = ()
 ) -> NDArray[np.uint8]:
     """The first pictures of a source as one, H×W×3 bytes in RGB, each within size×size.
 
-    One that can't be read leaves its place empty.
+    Below each stands its label, or its class where `classes` has the names; numbers that don't
+    fit are cut short. One that can't be read has a cross.
     Pictures of floats are stretched from their smallest value to their largest; of other than 1
     or 3 channels the first is shown.
     """
     count = min(count, len(source))
     columns = min(columns, count)
     rows = -(-count // columns)
-    sheet = Image.new("RGB", (columns * (size + 2), rows * (size + 2)), "white")
+    font = ImageFont.load_default(CAPTION - 3)
+    sheet = Image.new("RGB", (columns * (size + 2), rows * (size + 2 + CAPTION)), "white")
+    pen = ImageDraw.Draw(sheet)
     for index in range(count):
+        row, column = divmod(index, columns)
+        left, top = column * (size + 2) + 1, row * (size + 2 + CAPTION) + 1
         try:
-            picture = source.item(index)[0]
+            picture, *rest = source.item(index)
         except (PictureError, RecordError):
+            right, bottom = left + size - 1, top + size - 1
+            pen.line((left, top, right, bottom), CROSS)
+            pen.line((left, bottom, right, top), CROSS)
             continue
         if picture.ndim != 3:
             raise DataError("its items are no pictures", place=source.place(index))
@@ -125,9 +141,21 @@ def contact_sheet(
         shown = picture[::-1] if len(picture) == 3 else picture[:1].repeat(3, axis=0)
         tile = Image.fromarray(np.ascontiguousarray(shown.transpose(1, 2, 0)))
         tile.thumbnail((size, size))
-        row, column = divmod(index, columns)
-        sheet.paste(tile, (column * (size + 2) + 1, row * (size + 2) + 1))
+        sheet.paste(tile, (left, top))
+        told = _caption(rest[0], classes) if rest else ""
+        while pen.textlength(told, font) > size:
+            told = told[:-1]
+        pen.text((left, top + size), told, "black", font)
     return np.asarray(sheet)
+
+
+def _caption(label: NDArray[Any], classes: Sequence[str]) -> str:
+    """A label as it is written below a picture."""
+    values = label.flatten().tolist()
+    if len(values) == 1 and values[0] in range(len(classes)):
+        name = classes[int(values[0])].encode("utf-8", "replace").decode()  # of any folder
+        return " ".join(f"{values[0]:g} {name}".split())
+    return " ".join(f"{value:g}" for value in values[:MOST_TOLD])
 
 
 def _text(shape: tuple[int, ...]) -> str:
