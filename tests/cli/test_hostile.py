@@ -300,6 +300,12 @@ def test_a_bad_picture_is_told_by_its_line_or_skipped_and_counted(
         result = run("data", command, "list.txt")
         assert result.exit_code == 1
         assert f"list.txt:3:1: {message}\n" in result.output
+    result = run("data", "mean", "list.txt", "--bad", "skip", "--json")
+    told_mean = json.loads(result.stdout)
+    assert told_mean["pictures"] == 5
+    assert told_mean["bad"] == {name: f"list.txt:3:1: {message}"}
+    good = [np.asarray(picture(i), np.float64).mean((0, 1)) for i in range(5)]
+    np.testing.assert_allclose(told_mean["mean_value"], np.mean(good, 0)[::-1])
     for arguments in (("mean", "list.txt"), ("create", "list.txt", "made")):
         result = run("data", *arguments)
         assert (result.exit_code, result.stderr) == (1, f"list.txt:3:1: {message}\n")
@@ -307,6 +313,25 @@ def test_a_bad_picture_is_told_by_its_line_or_skipped_and_counted(
     result = run("data", "create", "list.txt", "made", "--bad", "skip")
     assert result.exit_code == 0
     assert result.output == (f"list.txt:3:1: {message}\nwrote made: 5 records, 1 left out\n")
+
+
+def test_a_test_passes_over_and_counts_too(
+    train: Train, listed: Callable[[str], None], run: Run, tmp_path: Path
+) -> None:
+    listed("gone.png")
+    train("ImageData", "--bad-images", "skip", code=0)
+    run("train", "solver.prototxt", "--no-run", "--workers", "0", "--bad-images", "skip")
+    arguments = ("test", "net.prototxt", "snap_iter_3.caffemodel", "--iterations", "3")
+    result = run(*arguments, "--workers", "0")
+    told = "list.txt:3:1: gone.png: no such file"
+    assert (result.exit_code, result.stderr) == (
+        1, 'list.txt:3:1: layer "data": gone.png: no such file\n'
+    )  # fmt: skip
+    result = run(*arguments, "--workers", "0", "--bad-images", "skip")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1] == f"1 item was skipped, once in all; the first: {told}"
+    result = run(*arguments, "--workers", "0", "--bad-images", "skip", "--json")
+    assert json.loads(result.stdout)["skipped"] == {"gone.png": told}
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "zeros", "gone", "loop"])

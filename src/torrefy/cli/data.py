@@ -102,8 +102,10 @@ def create(
 @click.argument("source")
 @click.argument("target", required=False)
 @click.option("--root", default="", metavar="TEXT", help="What is put before names in a list.")
+@click.option("--bad", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
+              help="What is done about pictures that can't be read.")  # fmt: skip
 @json_option
-def mean(*, source: str, target: str | None, root: str, as_json: bool) -> None:
+def mean(*, source: str, target: str | None, root: str, bad: str, as_json: bool) -> None:
     """Compute the mean of all pictures of SOURCE.
 
     With TARGET the mean image is written, as .npy or else as .binaryproto; all pictures must
@@ -119,11 +121,13 @@ def mean(*, source: str, target: str | None, root: str, as_json: bool) -> None:
     from torrefy.data.transform import write_blob
 
     opened = open_path(source, root=root)
+    skipped: dict[str, str] = {}
+    passed = skipped if bad == "skip" else None
     with _progress("reading", len(opened)) as told:
         if target is None:
-            values = channel_means(opened, told)
+            values = channel_means(opened, told, passed)
         else:
-            image = mean_of(opened, told)
+            image = mean_of(opened, told, passed)
             values = image.mean(axis=(1, 2), dtype=np.float64)
     if target is not None:
         if target.endswith(".npy"):
@@ -133,9 +137,11 @@ def mean(*, source: str, target: str | None, root: str, as_json: bool) -> None:
         else:
             write_file(target, write_blob(image))
     if as_json:
-        about = {"source": source, "target": target, "pictures": len(opened)}
+        count = len(opened) - len(skipped)
+        about = {"source": source, "target": target, "pictures": count, "bad": skipped}
         print_json({"ok": True, **about, "mean_value": [float(v) for v in values]})
         return
+    _print_bad(skipped)
     click.echo("\n".join(f"mean_value: {value:.6g}" for value in values))
     if target is not None:
         click.echo(one_line(f"wrote {target}: {'x'.join(map(str, image.shape))}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,18 +34,29 @@ class Summary:
     """The items that can't be read, by their keys, and what is wrong with each."""
 
 
-def mean_of(source: Source, told: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+def mean_of(
+    source: Source,
+    told: Callable[[int], None] | None = None,
+    skipped: dict[str, str] | None = None,
+) -> NDArray[np.float32]:
     """The mean of all pictures of a source, C×H×W, as Caffe's compute_image_mean.
 
     The mean of each channel, for mean_value, is its mean over H and W.
 
+    Args:
+        source: the pictures.
+        told: called with the number of pictures done.
+        skipped: gets the pictures that can't be read, by their keys, and what is wrong with
+            each; None: one is an error.
+
     Raises:
         RecordError: a picture has another size than the first.
-        TorrefyError: an item can't be read.
+        TorrefyError: an item can't be read, or none can.
     """
     total: NDArray[np.float64] | None = None
-    for index in range(len(source)):
-        picture = source.item(index)[0]
+    count = 0
+    for index, picture in _pictures(source, told, skipped):
+        count += 1
         if total is None:
             total = np.zeros(picture.shape, np.float64)
         if picture.shape != total.shape:
@@ -56,24 +67,23 @@ def mean_of(source: Source, told: Callable[[int], None] | None = None) -> NDArra
                 hint="Resize them, or use mean_value.",
             )
         total += picture
-        if told is not None:
-            told(index + 1)
     if total is None:
         raise DataError("there is no picture to take the mean of")
-    return (total / len(source)).astype(np.float32)
+    return (total / count).astype(np.float32)
 
 
-def channel_means(source: Source, told: Callable[[int], None] | None = None) -> NDArray[np.float64]:
+def channel_means(
+    source: Source,
+    told: Callable[[int], None] | None = None,
+    skipped: dict[str, str] | None = None,
+) -> NDArray[np.float64]:
     """The mean of each channel over all pixels of all pictures, which may differ in size.
 
-    Raises:
-        RecordError: a picture has other channels than the first.
-        TorrefyError: an item can't be read.
+    Arguments and errors as `mean_of`, but for sizes: a picture must have the channels of the first.
     """
     total: NDArray[np.float64] | None = None
     pixels = 0
-    for index in range(len(source)):
-        picture = source.item(index)[0]
+    for index, picture in _pictures(source, told, skipped):
         sums = picture.sum(axis=(1, 2), dtype=np.float64)
         if total is not None and len(sums) != len(total):
             raise RecordError(
@@ -82,12 +92,25 @@ def channel_means(source: Source, told: Callable[[int], None] | None = None) -> 
             )
         total = sums if total is None else total + sums
         pixels += picture.shape[1] * picture.shape[2]
-        if told is not None:
-            told(index + 1)
     if total is None:
         raise DataError("there is no picture to take the mean of")
     means: NDArray[np.float64] = total / pixels
     return means
+
+
+def _pictures(
+    source: Source, told: Callable[[int], None] | None, skipped: dict[str, str] | None
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The pictures of a source by number."""
+    for index in range(len(source)):
+        try:
+            yield index, source.item(index)[0]
+        except (PictureError, RecordError) as error:
+            if skipped is None:
+                raise
+            skipped[source.key(index)] = str(error)
+        if told is not None:
+            told(index + 1)
 
 
 def summarize(source: Source, told: Callable[[int], None] | None = None) -> Summary:
