@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 help:
 	@echo "make demo    set up .venv, pull real weights, classify a real photograph"
-	@echo "make test    set up .venv, run every check and test"
+	@echo "make test    set up .venv, run every check, and every test but the slow ones"
 	@echo "make test-slow  the tests that take minutes, which make test leaves out"
 	@echo "make check   ruff, mypy, import-linter: seconds"
 	@echo "make bench   ratios, side by side: a table and a JSON line each"
