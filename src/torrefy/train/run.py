@@ -65,10 +65,12 @@ class RunFolder(Callback):
         if self._log is not None:
             return
         from torrefy.train.history import History
+        from torrefy.weights.files import sweep
 
         self.path = Path(self.folder) if self.folder else solver.run_folder
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            sweep(self.path)
             if solver.iteration:
                 earlier = History.read(self.path / HISTORY, solver.iteration)
                 solver.history.rows[:0] = earlier.rows

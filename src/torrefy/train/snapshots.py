@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +19,7 @@ from torrefy.schema import new_message
 from torrefy.train.run import read_manifest
 from torrefy.weights.caffemodel import read_blob, write_blob
 from torrefy.weights.compare import core_shape
-from torrefy.weights.files import PART, read_whole, replacing
+from torrefy.weights.files import read_whole, replacing, sweep
 from torrefy.weights.hdf5_dataset import read_dataset, read_integer
 from torrefy.weights.hdf5_file import HDF5File
 from torrefy.weights.wire import BYTES, VARINT, Wire, signed
@@ -30,8 +28,6 @@ ENDINGS = {"BINARYPROTO": "", "HDF5": ".h5"}
 """What `snapshot_format` adds to the names."""
 EXTRA = ".torrefy.safetensors"
 """The ending of what Caffe doesn't keep."""
-STALE = 600.0
-"""Seconds after which a half-written file is taken for that of a process that was killed."""
 _ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4
 _NAME = re.compile(r"(.*)_iter_(\d+)\.solverstate(\.h5)?")
 
@@ -97,7 +93,7 @@ def write_snapshot(
         WeightsError: a file can't be written; what was written of this snapshot has no state.
     """
     model, path, beside = paths(prefix, state.iteration, snapshot_format)
-    _sweep(model.parent)
+    sweep(model.parent)
     # A state of an earlier run must not be taken for that of the new weights.
     try:
         path.unlink(missing_ok=True)
@@ -107,14 +103,6 @@ def write_snapshot(
     write_extra(beside, state.iteration, extra)
     write_state(path, SolverState(state.iteration, state.current_step, state.history, str(model)))
     return path
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what processes that were killed left half-written."""
-    for part in folder.glob(PART):
-        with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > STALE:
-                part.unlink()
 
 
 def write_state(path: Path, state: SolverState) -> None:
