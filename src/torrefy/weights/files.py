@@ -93,11 +93,14 @@ def opened(path: Path, what: str, suffix: str) -> FileIO:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what `replacing` left half-written in a folder when its process was killed."""
+    """Remove what processes that were killed left half-written in a folder: files, and folders."""
     for part in folder.glob(PART):
         with contextlib.suppress(OSError):
             if time.time() - part.stat().st_mtime > STALE:
-                part.unlink()
+                if part.is_dir():
+                    shutil.rmtree(part)
+                else:
+                    part.unlink()
 
 
 @contextlib.contextmanager
