@@ -569,7 +569,7 @@ def test_a_list_of_everything_is_no_list(train: Train, tmp_path: Path) -> None:
 
 
 def test_many_bad_items_are_told_at_once_before_anything_is_learned(
-    train: Train, listed: Callable[[str], None], tmp_path: Path
+    train: Train, listed: Callable[[str], None], run: Run, tmp_path: Path
 ) -> None:
     listed("0.png")
     lines = ["0.png 0"] * 100 + ["gone.png 1"] * 8
@@ -581,4 +581,9 @@ def test_many_bad_items_are_told_at_once_before_anything_is_learned(
     ]
     assert last == 'error: layer "data": 8 of the 108 items looked at can\'t be used'
     assert train("ImageData", "--no-verify", code=0)
-    train("ImageData", "--bad-images", "skip", code=0)
+    result = run("train", "solver.prototxt", "--no-run", "--workers", "0", "--bad-images", "skip")
+    assert result.exit_code == 0
+    assert result.stderr.startswith(
+        "solver.prototxt: note: 8 of the 108 items looked at can't be used, and will be skipped; "
+        'the first: list.txt:101:1: layer "data": gone.png: no such file\n'
+    )

@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -189,6 +191,31 @@ def test_a_worker_that_dies_is_told() -> None:
         'layer "d": a process that makes batches ended before its time. '
         "It may have run out of memory: use fewer workers."
     )
+
+
+STUCK = """
+import os, time
+from torrefy.data.loader import Loader
+from torrefy.data.sources.source import Source
+
+class Stuck(Source):
+    def __len__(self): return 4
+    def key(self, index): return str(index)
+    def item(self, index):
+        print(os.getpid(), flush=True)
+        time.sleep(1000)
+
+next(Loader(Stuck(), batch_size=1, tops=["x"], workers=1))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a signal of Unix")
+def test_workers_end_with_a_process_that_is_killed_though_they_are_reading() -> None:
+    process = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert int(process.stdout.readline()) != process.pid
+    process.kill()
+    process.communicate(timeout=20)  # until the last process that could write has ended
 
 
 # --- Bad items ---

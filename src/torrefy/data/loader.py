@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from torrefy.data.draws import Draws, mixed, named, permutation
+from torrefy.data.draws import Draws, mixed, named
 from torrefy.data.labels import LabelLimit
 from torrefy.data.order import Order
 from torrefy.data.sources.source import Item, Source
@@ -181,15 +181,16 @@ class Loader:
             seconds: after which no other one is begun.
 
         Returns:
-            How many were made, and the errors of those that can't be used, in
-            the source's order.
+            How many were made, and the errors of those that can't be used, in the source's order.
 
         Raises:
             DataError: the source can't be read.
         """
         end = time.monotonic() + seconds
         count = len(self.source)
-        chosen = permutation(count, 0)[:most].tolist()
+        chosen = list(range(count))
+        if count > most:
+            chosen = list({mixed(i) % count: None for i in range(most)})
         if not self.source.heavy:
             chosen.sort()  # their files are loaded whole
         bad: dict[int, TorrefyError] = {}

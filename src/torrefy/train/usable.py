@@ -40,7 +40,7 @@ def look(feeds: Sequence[Peeked], seconds: float = SECONDS) -> list[str]:
             continue
         told = f"{len(bad)} of the {done} items looked at can't be used"
         if loader.skips:
-            notes.append(f'layer "{loader.name}": {told}, and will be skipped; the first: {bad[0]}')
+            notes.append(f"{told}, and will be skipped; the first: {bad[0]}")
             continue
         problems += [problem for error in bad[:MOST_TOLD] for problem in error.problems]
         if len(bad) > 1:

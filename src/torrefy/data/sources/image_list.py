@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +115,8 @@ def read_list(path: Path | str) -> tuple[list[str], list[int], Listed]:
         DataError: the list can't be read, is empty, or has lines without a whole number at the
             end; the first MOST_PROBLEMS are told.
     """
-    names, labels, lines, problems = [], [], [], []
+    names, labels, problems = [], [], []
+    lines = array("I")
     for number, line in enumerate(text_lines(path), 1):
         if not line.strip():
             continue
