@@ -303,7 +303,7 @@ def test_a_bad_picture_is_told_by_its_line_or_skipped_and_counted(
     result = run("data", "mean", "list.txt", "--bad", "skip", "--json")
     told_mean = json.loads(result.stdout)
     assert told_mean["pictures"] == 5
-    assert told_mean["bad"] == {name: f"list.txt:3:1: {message}"}
+    assert told_mean["bad"] == {"list.txt:3:1": f"list.txt:3:1: {message}"}
     good = [np.asarray(picture(i), np.float64).mean((0, 1)) for i in range(5)]
     np.testing.assert_allclose(told_mean["mean_value"], np.mean(good, 0)[::-1])
     for arguments in (("mean", "list.txt"), ("create", "list.txt", "made")):
@@ -331,7 +331,7 @@ def test_a_test_passes_over_and_counts_too(
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-1] == f"1 item was skipped, once in all; the first: {told}"
     result = run(*arguments, "--workers", "0", "--bad-images", "skip", "--json")
-    assert json.loads(result.stdout)["skipped"] == {"gone.png": told}
+    assert json.loads(result.stdout)["skipped"] == {"list.txt:3:1": told}
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "zeros", "gone", "loop"])
@@ -361,7 +361,7 @@ def test_what_is_no_file_does_not_hang(
         'error: layer "data": 2 of the 12 items looked at can\'t be used\n'
     )
     skipped = json.loads(train("ImageData", "--bad-images", "skip", "--json", code=0))
-    assert skipped["skipped"] == {"x.png": f"list.txt:3:1: x.png: {told}"}
+    assert skipped["skipped"] == {"list.txt:3:1": f"list.txt:3:1: x.png: {told}"}
     assert skipped["times_skipped"] == 1
     for command in ("show", "verify", "mean"):
         result = run("data", command, "list.txt")

@@ -75,7 +75,7 @@ def test_a_picture_that_can_not_be_read_stops_or_is_left_out(photos: Path) -> No
     created = create_lmdb(photos / "db", source, bad="skip")
     assert created.records == 5
     assert created.bad == {
-        f"{photos}/p 2.png": f"{photos}/list.txt:3:1: {photos}/p 2.png: the file is empty"
+        f"{photos}/list.txt:3:1": f"{photos}/list.txt:3:1: {photos}/p 2.png: the file is empty"
     }
     keys = [LMDBSource(photos / "db").name(i)[:8] for i in range(5)]
     assert keys == [b"%08d" % i for i in range(5)]

@@ -183,7 +183,7 @@ def show(*, source: str, first: int, root: str, sheet: str | None, as_json: bool
     rows = []
     for index in range(min(first, len(opened))):
         key = opened.key(index)
-        if key not in found.bad:
+        if str(opened.place(index)) not in found.bad:
             picture, *rest = opened.item(index)
             shape = "x".join(map(str, picture.shape))
             label = f"{float(rest[0]):g}" if rest and not rest[0].ndim else ""

@@ -33,7 +33,7 @@ class Created:
 
     records: int = 0
     bad: dict[str, str] = field(default_factory=dict)
-    """The pictures that were passed over, and what is wrong with each."""
+    """Where pictures are named that were passed over, and what is wrong with each."""
 
 
 def create_lmdb(
@@ -98,7 +98,7 @@ def create_lmdb(
                 except (PictureError, RecordError) as error:
                     if bad != "skip":
                         raise
-                    created.bad[source.key(index)] = str(error)
+                    created.bad[str(source.place(index))] = str(error)
                 if len(waiting) == COMMIT or done == len(source):
                     _commit(database, waiting)
                     waiting.clear()

@@ -103,7 +103,7 @@ class Loader:
         self.pin = pin
         self.rank, self.world = rank, world
         self.bad: dict[str, str] = {}
-        """What could not be used: items by their key, and what is wrong with each."""
+        """What could not be used: where items are named, and what is wrong with each."""
         self.skips = bad == "skip"
         """Whether another item is taken in place of a bad one."""
         self.skipped = 0
@@ -338,7 +338,7 @@ class _Making(Dataset[_Batch]):
                     if not self.skip:
                         raise
                     self.known[index] = str(error)
-            bad[self.source.key(index)] = self.known[index]
+            bad[str(self.source.place(index))] = self.known[index]
             index = self.source.instead(index)
         raise DataError(
             f"none of {min(len(self.source), MOST_SKIPPED)} items in a row can be used; the "

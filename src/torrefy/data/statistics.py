@@ -31,7 +31,7 @@ class Summary:
     shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     """How many pictures there are of each CxHxW."""
     bad: dict[str, str] = field(default_factory=dict)
-    """The items that can't be read, by their keys, and what is wrong with each."""
+    """Where the items are named that can't be read, and what is wrong with each."""
 
 
 def mean_of(
@@ -46,7 +46,7 @@ def mean_of(
     Args:
         source: the pictures.
         told: called with the number of pictures done.
-        skipped: gets the pictures that can't be read, by their keys, and what is wrong with
+        skipped: gets where the pictures are named that can't be read, and what is wrong with
             each; None: one is an error.
 
     Raises:
@@ -108,7 +108,7 @@ def _pictures(
         except (PictureError, RecordError) as error:
             if skipped is None:
                 raise
-            skipped[source.key(index)] = str(error)
+            skipped[str(source.place(index))] = str(error)
         if told is not None:
             told(index + 1)
 
@@ -124,7 +124,7 @@ def summarize(source: Source, told: Callable[[int], None] | None = None) -> Summ
                 if label.ndim == 0:
                     found.labels[float(label)] += 1
         except (PictureError, RecordError) as error:
-            found.bad[source.key(index)] = str(error)
+            found.bad[str(source.place(index))] = str(error)
         if told is not None:
             told(index + 1)
     return found

@@ -45,7 +45,7 @@ class Findings:
     compared: int | None = None
     """How many items of the other source were looked at; None: there is none."""
     bad: dict[str, str] = field(default_factory=dict)
-    """Items that can't be read, and what is wrong with each."""
+    """Where items are named that can't be read, and what is wrong with each."""
     outside: dict[str, float] = field(default_factory=dict)
     """Where an item has a label that is no class, and the label."""
     missing: list[int] = field(default_factory=list)
@@ -157,7 +157,7 @@ def verify(
         try:
             picture, *rest = source.item(index)
         except (PictureError, RecordError) as error:
-            found.bad[key] = str(error)
+            found.bad[str(source.place(index))] = str(error)
             continue
         found.shapes[picture.shape] += 1
         if rest and not rest[0].ndim:
@@ -180,7 +180,7 @@ def verify(
         try:
             picture = against.item(index)[0]
         except (PictureError, RecordError) as error:
-            found.bad[against.key(index)] = str(error)
+            found.bad[str(against.place(index))] = str(error)
             continue
         same = seen.get(_digest(picture))
         if same:

@@ -57,7 +57,7 @@ class Skipped:
     times: int = 0
     """How often another item was taken."""
     items: dict[str, str] = field(default_factory=dict)
-    """The items by their keys, and what is wrong with each."""
+    """Where the items are named, and what is wrong with each."""
 
     def __str__(self) -> str:
         count = len(self.items)
