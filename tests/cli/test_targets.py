@@ -12,6 +12,7 @@ from PIL import Image
 from tests.cli.conftest import Run
 
 from torrefy.net.stored import read_weights
+from torrefy.schema.blobs import write_blob
 
 SOLVER = """net: "net.prototxt" base_lr: 0.05 lr_policy: "fixed" momentum: 0.9 random_seed: 3
 max_iter: 150 snapshot_prefix: "{prefix}" test_iter: 5 test_interval: 150
@@ -138,8 +139,6 @@ def test_a_class_of_weight_0_is_never_said(
 def test_class_weights_train_as_an_infogain_loss_with_them_on_the_diagonal(
     run: Run, tmp_path: Path, pictures: list[dict[str, Any]]
 ) -> None:
-    from torrefy.data.transform import write_blob
-
     write_csv(tmp_path / "rows.csv", pictures)
     (tmp_path / "h.binaryproto").write_bytes(write_blob(np.diag([1.0, 4.0, 0.5])))
     weighed = "loss_param { class_weight: 1 class_weight: 4 class_weight: 0.5 }"

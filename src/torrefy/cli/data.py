@@ -118,7 +118,7 @@ def mean(*, source: str, target: str | None, root: str, bad: str, as_json: bool)
 
     from torrefy.data.open import open_path
     from torrefy.data.statistics import channel_means, mean_of
-    from torrefy.data.transform import write_blob
+    from torrefy.schema.blobs import write_blob
 
     opened = open_path(source, root=root)
     skipped: dict[str, str] = {}

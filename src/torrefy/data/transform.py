@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from torrefy.data.draws import Draws
 from torrefy.data.sources.source import Item
 from torrefy.errors import DataError, Place, RecordError, TorrefyError
-from torrefy.schema import new_message
+from torrefy.schema.blobs import read_blob
 from torrefy.weights.files import read_whole
 
 
@@ -166,38 +164,6 @@ def read_mean(path: Path | str) -> NDArray[np.float32]:
     if not np.isfinite(array).all():
         raise DataError("the mean holds values that are not finite", place=place)
     return array
-
-
-def read_blob(data: bytes, place: Place) -> NDArray[np.float32]:
-    """The array of a BlobProto.
-
-    Raises:
-        DataError: these are no BlobProto's bytes, or its values don't fill its shape.
-    """
-    blob: Any = new_message("caffe.BlobProto")
-    try:
-        blob.ParseFromString(data)
-    except DecodeError:
-        raise DataError("this is no BlobProto", place=place) from None
-    shape = (
-        tuple(blob.shape.dim)
-        if blob.HasField("shape")
-        else (blob.num, blob.channels, blob.height, blob.width)
-    )
-    values = np.array(blob.data or blob.double_data, np.float32)
-    if min(shape, default=1) < 0 or math.prod(shape) != len(values) or not len(values):
-        raise DataError(f"a blob of {_text(shape)} that holds {len(values)} values", place=place)
-    return values.reshape(shape)
-
-
-def write_blob(array: NDArray[Any]) -> bytes:
-    """A BlobProto's bytes of an array of up to four axes, as Caffe's tools write means."""
-    blob: Any = new_message("caffe.BlobProto")
-    shape = (1,) * (4 - array.ndim) + array.shape
-    blob.num, blob.channels, blob.height, blob.width = shape
-    blob.data.extend(array.astype(np.float32).ravel().tolist())
-    written: bytes = blob.SerializeToString()
-    return written
 
 
 def _read_npy(data: bytes, place: Place) -> NDArray[np.float32]:

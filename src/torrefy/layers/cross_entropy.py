@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from google.protobuf.message import DecodeError
 from torch import Tensor
 
+from torrefy.errors import DataError, Place
 from torrefy.layers.base import Layer, Shape, layer, shape_text
 from torrefy.layers.gradients import with_gradient
 from torrefy.layers.labels import Labelled
 from torrefy.layers.loss import check_first_axis
 from torrefy.layers.weighting import check_weights, class_weights, spread
-from torrefy.schema import new_message
+from torrefy.schema.blobs import read_blob
 
 SMALLEST = torch.finfo(torch.float32).tiny
 """FLT_MIN: the probability that SoftmaxWithLoss takes for smaller ones."""
@@ -190,25 +190,16 @@ class InfogainLoss(Labelled):
                 hint='Give infogain_loss_param { source: "…" }, or a third bottom.',
             )
         path = Path(self.p.source)
-        blob = new_message("caffe.BlobProto")
         try:
-            blob.ParseFromString(path.read_bytes())
+            return torch.from_numpy(read_blob(path.read_bytes(), Place(str(path))))
         except OSError as error:
             raise self.error(
                 f'can\'t read "{path}": {error.strerror}',
                 field="source",
                 hint="The path is relative to the working folder.",
             ) from None
-        except DecodeError:
-            raise self.error(f'"{path}" holds no BlobProto', field="source") from None
-        numbers = torch.tensor(blob.data or blob.double_data, dtype=torch.get_default_dtype())
-        old = any(map(blob.HasField, ("num", "channels", "height", "width")))
-        shape = [blob.num, blob.channels, blob.height, blob.width] if old else list(blob.shape.dim)
-        if math.prod(shape) != len(numbers):
-            raise self.error(
-                f'"{path}" is {shape_text(shape)}, but holds {len(numbers)} numbers', field="source"
-            )
-        return numbers.reshape(shape)
+        except DataError as error:
+            raise self.error(str(error), field="source") from None
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Compute the loss, and the probabilities where they are asked for."""

@@ -23,7 +23,8 @@ def check_weights(loss: Layer, weights: Shape, terms: Shape) -> None:
     """
     items, each = terms
     count = math.prod(weights)
-    if count not in (items, items * each):
+    # Not `in`: compiled with dynamic shapes that finds nothing.
+    if count != items and count != items * each:
         per_term = f", or {items * each}, one for each term" if each != 1 else ""
         raise loss.error(
             f"bottom 2 of {shape_text(weights)} has {count} weights; it takes {items}, one for "
