@@ -90,6 +90,7 @@ def command(
     """
     from torrefy.train.best import CheckpointBest
     from torrefy.train.callbacks import parse_callback
+    from torrefy.train.divergence import DivergedError
     from torrefy.train.keep import KeepLast
     from torrefy.train.run import RunFolder
     from torrefy.train.solver import Solver
@@ -125,6 +126,8 @@ def command(
         begin = trained.iteration
         try:
             trained.solve()
+        except DivergedError:
+            raise  # what was learned last is what went wrong
         except TorrefyError:
             if trained.iteration > begin and not _is_snapshot(trained):
                 _save_before_giving_up(trained)
@@ -140,9 +143,7 @@ def command(
 
 
 def _save_before_giving_up(solver: Solver) -> None:
-    """Keep what was learned when the data, say, end a run; unless that is no numbers."""
-    if not all(one.blob.isfinite().all() for one in solver.learned):
-        return
+    """Keep what was learned when the data, say, end a run."""
     with contextlib.suppress(TorrefyError):  # the disk may be what failed
         solver.snapshot()
         click.echo(one_line(f"wrote {solver.last_snapshot} before giving up"), err=True)
