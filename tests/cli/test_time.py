@@ -82,9 +82,9 @@ def test_the_table_tells_what_is_fused_and_the_totals(run: Run) -> None:
 
 @pytest.mark.usefixtures("lenet")
 def test_without_backward_passes_none_are_told(run: Run) -> None:
-    result = run("time", "lenet.prototxt", *FEW, "--no-backward")
+    result = run("time", "lenet.prototxt", *FEW, "--forward-only")
     assert "backward pass" not in result.stdout
-    told = json.loads(run("time", "lenet.prototxt", *FEW, "--no-backward", "--json").stdout)
+    told = json.loads(run("time", "lenet.prototxt", *FEW, "--forward-only", "--json").stdout)
     assert told["backward_ms"] is told["forward_backward_ms"] is None
     assert {layer["backward_ms"] for layer in told["layers"]} == {None}
 
@@ -125,7 +125,7 @@ def test_weights_are_loaded_and_a_zoo_model_needs_its_definition_alone(run: Run)
     assert run("time", "lenet.prototxt", *FEW, "--weights", "w.safetensors").exit_code == 0
     wrong = run("time", "lenet.prototxt", *FEW, "--weights", "no.safetensors")
     assert (wrong.exit_code, wrong.stdout) == (1, "")
-    told = run("time", "squeezenet_v1.1", "--iterations", "1", "--no-backward", "--json",
+    told = run("time", "squeezenet_v1.1", "--iterations", "1", "--forward-only", "--json",
                "--shape", "data=1x3x64x64")  # fmt: skip
     assert json.loads(told.stdout)["parameters"] == 1_235_496
 

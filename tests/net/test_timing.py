@@ -8,11 +8,11 @@ import pytest
 import torch
 from benchmarks.nets import resnet_prototxt
 
+from torrefy.data.noise import random_inputs, stir
 from torrefy.errors import TorrefyError
 from torrefy.graph import State
 from torrefy.net.compile import diagnose
 from torrefy.net.net import Net, compile_net
-from torrefy.net.noise import random_inputs, stir
 from torrefy.net.timing import LayerTime, Timing, time_net
 from torrefy.schema import parse_text, upgrade
 

@@ -28,7 +28,7 @@ BAR = 10
 @click.command(
     epilog="\b\nExample:\n  torrefy time deploy.prototxt\n"
     "  torrefy time train_val.prototxt --phase train --shape data=64x3x227x227 --device cuda\n"
-    "  torrefy time squeezenet_v1.1 --batch 16 --no-backward --sort"
+    "  torrefy time squeezenet_v1.1 --batch 16 --forward-only --sort"
 )
 @click.argument("model", metavar="DEFINITION|NAME")
 @click.option("--weights", metavar="FILE", help="Weights; without them what fillers make.")
@@ -38,7 +38,7 @@ BAR = 10
               help='Where to compute: "cpu", "cuda", "cuda:1".')  # fmt: skip
 @click.option("--batch", type=click.IntRange(1), metavar="N",
               help="The first axis of the inputs, over the definition's own.")  # fmt: skip
-@click.option("--no-backward", is_flag=True, help="Measure forward passes alone.")
+@click.option("--forward-only", is_flag=True, help="Measure forward passes alone.")
 @click.option("--sort", is_flag=True, help="The slowest layer first.")
 @state_options
 @json_option
@@ -49,12 +49,12 @@ def command(
     iterations: int,
     device: str,
     batch: int | None,
-    no_backward: bool,
+    forward_only: bool,
     sort: bool,
     as_json: bool,
     **state: Any,
 ) -> None:
-    """Tell how long a net takes, and each of its layers, forward and backward.
+    """Tell how long a net and each of its layers take.
 
     DEFINITION is a net's prototxt; or give a zoo model's NAME. Inputs and the tops of data layers
     are random, no data are read. A few passes go ahead; of the N behind them the median counts.
@@ -62,7 +62,7 @@ def command(
     does. A layer's time is that of the step which computes it: a Scale behind a BatchNorm is part
     of it. Multiply-adds: a multiplication and the addition behind it count as one.
     """
-    from torrefy.net.noise import random_inputs, stir
+    from torrefy.data.noise import random_inputs, stir
     from torrefy.net.timing import demand_clock, time_net
 
     net = _load(model, weights, device, batch, state)
@@ -72,7 +72,7 @@ def command(
     inputs = random_inputs(net)
     _try(net, inputs)
     with _progress() as progress:
-        timing = time_net(net, inputs, iterations, not no_backward, progress)
+        timing = time_net(net, inputs, iterations, not forward_only, progress)
     layers = list(timing.layers)
     if sort:
         layers.sort(key=lambda layer: -layer.total_ms)

@@ -42,6 +42,8 @@ INTERRUPTED = 130
               help="Processes that read data (else: a core each but one, 4 at most).")  # fmt: skip
 @click.option("--bad-images", type=click.Choice(["fail", "skip"]), default="fail",
               show_default=True, help="What becomes of data that can't be used.")  # fmt: skip
+@click.option("--no-verify", is_flag=True,
+              help="Don't look at a sample of the data before.")  # fmt: skip
 @click.option("-o", "--run", metavar="FOLDER",
               help="A folder for all that comes of the run, snapshots too.  [default: PREFIX.run "
               "beside the snapshots, for all else]")  # fmt: skip
@@ -67,6 +69,7 @@ def command(
     device: str,
     workers: int | None,
     bad_images: str,
+    no_verify: bool,
     run: str | None,
     no_run: bool,
     log: str | None,
@@ -87,10 +90,12 @@ def command(
     """
     from torrefy.train.best import CheckpointBest
     from torrefy.train.callbacks import parse_callback
+    from torrefy.train.divergence import DivergedError
     from torrefy.train.keep import KeepLast
     from torrefy.train.run import RunFolder
     from torrefy.train.solver import Solver
     from torrefy.train.tensorboard import TensorBoard
+    from torrefy.train.usable import look
 
     loading: dict[str, Any] = {"bad": bad_images}
     if workers is not None:
@@ -112,7 +117,8 @@ def command(
         run=run,
         allow_python=allow_python,
     )
-    for note in trained.notes:
+    feeds = (trained.feed, *trained.test_feeds)
+    for note in (*trained.notes, *(() if no_verify else look(feeds))):
         click.echo(note_line(solver, note), err=True)
     written: list[Path] = []
     with showing(log or ("table" if sys.stderr.isatty() else "caffe")) as shown, _signals(trained):
@@ -120,6 +126,8 @@ def command(
         begin = trained.iteration
         try:
             trained.solve()
+        except DivergedError:
+            raise  # what was learned last is what went wrong
         except TorrefyError:
             if trained.iteration > begin and not _is_snapshot(trained):
                 _save_before_giving_up(trained)
@@ -135,9 +143,7 @@ def command(
 
 
 def _save_before_giving_up(solver: Solver) -> None:
-    """Keep what was learned when the data, say, end a run; unless that is no numbers."""
-    if not all(one.blob.isfinite().all() for one in solver.learned):
-        return
+    """Keep what was learned when the data, say, end a run."""
     with contextlib.suppress(TorrefyError):  # the disk may be what failed
         solver.snapshot()
         click.echo(one_line(f"wrote {solver.last_snapshot} before giving up"), err=True)
@@ -151,7 +157,9 @@ def _is_snapshot(solver: Solver) -> bool:
 
 def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) -> None:
     from torrefy.train.run import RunFolder
+    from torrefy.train.usable import skipped
 
+    passed = skipped((solver.feed, *solver.test_feeds))
     scores = [
         {name: blob.flatten().tolist() for name, blob in of_net.items()} for of_net in solver.scores
     ]
@@ -171,6 +179,8 @@ def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) ->
                     for of_net in scores
                 ],
                 "snapshots": [str(path) for path in written],
+                "skipped": passed.items,
+                "times_skipped": passed.times,
                 "run": str(run) if run is not None else None,
                 "seed": solver.seed,
                 "seconds": round(seconds, 3),
@@ -186,6 +196,8 @@ def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) ->
             told = " ".join(f"{value:g}" for value in values[:10])
             more = f" and {len(values) - 10} more" if len(values) > 10 else ""
             click.echo(one_line(f"test net {number}: {name} {told}{more}"))
+    if passed.items:
+        click.echo(one_line(str(passed)))
     if run is not None:
         click.echo(one_line(f"run folder {run}: history, curves, log"))
     for path in written:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torrefy import __version__
+from torrefy.data.labels import label_limits
 from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
 from torrefy.net.fold import fold
 from torrefy.net.net import Net
-from torrefy.net.noise import index_limit
 from torrefy.net.program import needed_nodes
 from torrefy.runtime.session import OnnxModel, Shape
 
@@ -250,7 +250,7 @@ def _compare(
         ExportError: it is above the tolerance.
     """
     model = OnnxModel(path)
-    random = np.random.default_rng(0)
+    random, limits = np.random.default_rng(0), label_limits(net)
     worst, worst_blob = 0.0, next(iter(names))
     training = net.training
     net.eval()
@@ -258,7 +258,11 @@ def _compare(
         for more in (0, 2):
             inputs = {
                 name: _random(
-                    random, shape, sum(net.inputs[name][:1]) + more, recipe, index_limit(net, name)
+                    random,
+                    shape,
+                    sum(net.inputs[name][:1]) + more,
+                    recipe,
+                    limits[name].classes if name in limits else None,
                 )
                 for name, shape in model.inputs.items()
             }

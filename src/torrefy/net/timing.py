@@ -119,7 +119,7 @@ def time_net(
     Args:
         net: on the CPU or a CUDA device; its params and statistics stay as they are.
         inputs: an array for each input of the net, on its device
-            (`torrefy.net.noise.random_inputs`).
+            (`torrefy.data.noise.random_inputs`).
         iterations: passes to take the median of; up to 5 unmeasured ones go before them.
         backward: whether backward passes are measured, too.
         progress: is told after each pass.

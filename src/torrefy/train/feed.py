@@ -319,6 +319,12 @@ class Peeked:
                     classes, ignore_label = limits[top]
                     feed.expect_labels(classes, ignore_label, top=top)
 
+    @property
+    def loaders(self) -> list[Loader]:
+        """What reads the sources of data layers; none where a program hands batches over."""
+        feeds = self.feed.feeds.values() if isinstance(self.feed, Joined) else (self.feed,)
+        return [feed for feed in feeds if isinstance(feed, Loader)]
+
     def close(self) -> None:
         """End the processes that make batches; the next batch starts them again."""
         if isinstance(self.feed, Joined):

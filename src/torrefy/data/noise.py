@@ -7,18 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from torrefy.data.labels import label_limits
 from torrefy.net.net import Net
-
-
-def index_limit(net: Net, name: str) -> int | None:
-    """The number that the indices in an input are below; None where it holds any numbers."""
-    limits = [
-        net.layers[node.key].index_limit(i, [net.shapes[b] for b in node.bottoms])
-        for node in net.graph.nodes
-        for i, bottom in enumerate(node.bottoms)
-        if bottom == net.graph.inputs[name]
-    ]
-    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def random_inputs(net: Net, seed: int = 0) -> dict[str, Tensor]:
@@ -28,12 +18,12 @@ def random_inputs(net: Net, seed: int = 0) -> dict[str, Tensor]:
     else looks like labels: a data layer's tops but the first, and inputs called so.
     """
     generator = torch.Generator().manual_seed(seed)
+    limits = label_limits(net)
     first = {node.spec.top[0] for node in net.graph.nodes if node.feeds}
     arrays = {}
     for name, shape in net.inputs.items():
-        limit = index_limit(net, name)
-        if limit is not None:
-            array = torch.randint(max(limit, 1), shape, generator=generator).float()
+        if name in limits:
+            array = torch.randint(max(limits[name].classes, 1), shape, generator=generator).float()
         elif name not in first or "label" in name.lower():
             array = torch.zeros(shape)
         else:
