@@ -98,13 +98,13 @@ def test_sorted_the_slowest_is_first(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("lenet", "train_val")
-def test_the_batch_is_that_of_every_input_that_has_it_and_a_shape_goes_before_it(run: Run) -> None:
+def test_the_batch_is_that_of_every_input_that_has_the_first_ones(run: Run) -> None:
     def inputs(*arguments: str) -> dict[str, list[int]]:
         return json.loads(run("time", *arguments, "--iterations", "1", "--json").stdout)["inputs"]
 
     assert inputs("lenet.prototxt", "--batch", "5") == {"data": [5, 1, 28, 28]}
-    assert inputs("train_val.prototxt", *SHAPE, "--shape", "label=4", "--batch", "6") == {
-        "data": [4, 3, 8, 8], "label": [4],
+    assert inputs("train_val.prototxt", *SHAPE, "--batch", "6") == {
+        "data": [6, 3, 8, 8], "label": [6],
     }  # fmt: skip
     Path("two.prototxt").write_text(
         'layer { name: "in" type: "Input" top: "data" top: "box" top: "info" input_param {\n'

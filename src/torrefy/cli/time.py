@@ -37,7 +37,7 @@ BAR = 10
 @click.option("--device", default="cpu", show_default=True, metavar="NAME",
               help='Where to compute: "cpu", "cuda", "cuda:1".')  # fmt: skip
 @click.option("--batch", type=click.IntRange(1), metavar="N",
-              help="The first axis of the inputs, over the definition's own.")  # fmt: skip
+              help="The inputs' first axis, over the definition's and --shape's.")  # fmt: skip
 @click.option("--forward-only", is_flag=True, help="Measure forward passes alone.")
 @click.option("--sort", is_flag=True, help="The slowest layer first.")
 @state_options
@@ -112,11 +112,10 @@ def _batched(
     built.demand_all()
     shapes = {name: built.shapes[value] for name, value in graph.inputs.items()}
     old = next((shape[:1] for shape in shapes.values()), ())
-    batched = {
+    return {
         name: (batch, *shape[1:]) if old and shape[:1] == old else shape
         for name, shape in shapes.items()
     }
-    return {**batched, **state["shapes"]}
 
 
 def _try(net: Net, inputs: dict[str, Any]) -> None:
