@@ -26,6 +26,7 @@ class BatchNorm(Layer):
     param = "batch_norm_param"
     example = "batch_norm_param { moving_average_fraction: 0.99 }"
     fresh = True
+    needs_tops = False
 
     def setup(self, *bottoms: Shape) -> None:
         """Make the statistics."""
@@ -83,7 +84,8 @@ class BatchNorm(Layer):
             return F.batch_norm(x, None, None, weight, bias, True, eps=self.eps)
         # With momentum 1 torch's running statistics are the batch's own, the variance with the
         # factor m / (m − 1): no second pass over x.
-        mean, variance = x.new_zeros(channels), x.new_zeros(channels)
+        exact = torch.promote_types(x.dtype, torch.float32)
+        mean, variance = (torch.zeros(channels, dtype=exact, device=x.device) for _ in range(2))
         y = F.batch_norm(x, mean, variance, weight, bias, True, 1.0, self.eps)
         self.accumulate(mean, variance)
         return y

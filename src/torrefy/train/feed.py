@@ -215,7 +215,17 @@ class Arrays:
         return self._order[1]
 
     def __next__(self) -> dict[str, Tensor]:
-        """The next batch."""
+        """The next batch. It may lie in the arrays' own memory: it is for reading."""
+        start = self.row % self.rows
+        end = start + self.batch_size
+        if not self.shuffle and end <= self.rows:  # nothing to gather: see benchmarks/train.py
+            self.row += self.batch_size
+            return {name: as_floats(array[start:end]) for name, array in self.arrays.items()}
+        rows = self._rows()
+        return {name: as_floats(array[rows]) for name, array in self.arrays.items()}
+
+    def _rows(self) -> Tensor:
+        """The next batch's rows, which may be of several epochs."""
         pieces = []
         left = self.batch_size
         while left:
@@ -224,8 +234,7 @@ class Arrays:
             pieces.append(piece)
             self.row += len(piece)
             left -= len(piece)
-        rows = torch.cat(pieces)
-        return {name: as_floats(array[rows]) for name, array in self.arrays.items()}
+        return torch.cat(pieces)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows given so far."""
