@@ -26,6 +26,7 @@ INTERRUPTED = 130
 @click.command(
     epilog="\b\nExample:\n  torrefy train solver.prototxt\n"
     "  torrefy train solver.prototxt --weights pretrained.caffemodel --device cuda\n"
+    "  torrefy train solver.prototxt --device cuda --precision bf16 --channels-last --compile\n"
     "  torrefy train solver.prototxt --resume snapshots/"
 )
 @click.argument("solver")
@@ -34,7 +35,15 @@ INTERRUPTED = 130
 @click.option("--resume", metavar="STATE|FOLDER",
               help="A .solverstate to go on from, or a folder for its newest.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, metavar="NAME",
-              help='Where to train: "cpu", "cuda", "cuda:1".')  # fmt: skip
+              help='Where to train: "cpu", "cuda", "cuda:1", "mps".')  # fmt: skip
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32",
+              show_default=True, help="What convolutions and products compute in.")  # fmt: skip
+@click.option("--compile", "compiled", is_flag=True,
+              help="Make one program of each net by torch.compile.")  # fmt: skip
+@click.option("--channels-last", is_flag=True,
+              help="Keep pictures in memory with their channels last.")  # fmt: skip
+@click.option("--deterministic", is_flag=True,
+              help="Compute the same bits in each run, on a GPU too.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), metavar="N",
               help="Processes that read data (else: a core each but one, 4 at most).")  # fmt: skip
 @click.option("--bad-images", type=click.Choice(["fail", "skip"]), default="fail",
@@ -48,6 +57,10 @@ def command(
     weights: tuple[str, ...],
     resume: str | None,
     device: str,
+    precision: str,
+    compiled: bool,
+    channels_last: bool,
+    deterministic: bool,
     workers: int | None,
     bad_images: str,
     allow_python: tuple[str, ...],
@@ -72,6 +85,10 @@ def command(
         device=device,
         loading=loading,
         allow_python=allow_python,
+        precision=precision,
+        compile=compiled,
+        channels_last=channels_last,
+        deterministic=deterministic,
     )
     for note in trained.notes:
         click.echo(note_line(solver, note), err=True)
@@ -88,7 +105,7 @@ def command(
             trained.snapshot()
     if trained.last_snapshot is not None:
         written.append(trained.last_snapshot)
-    _tell(trained, written, time.monotonic() - begun, as_json)
+    _tell(trained, begin, written, time.monotonic() - begun, as_json)
     if trained.stopped and trained.iteration < trained.parameter.max_iter:
         sys.stdout.flush()
         click.get_current_context().exit(INTERRUPTED)
@@ -107,7 +124,7 @@ def _is_snapshot(solver: Solver) -> bool:
     return last is not None and f"_iter_{solver.iteration}." in last.name
 
 
-def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) -> None:
+def _tell(solver: Solver, begin: int, written: list[Path], seconds: float, as_json: bool) -> None:
     scores = [
         {name: blob.flatten().tolist() for name, blob in of_net.items()} for of_net in solver.scores
     ]
@@ -130,8 +147,12 @@ def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) ->
             }
         )  # fmt: skip
         return
-    state = "stopped" if solver.stopped else "trained"
-    click.echo(f"{state} at iteration {solver.iteration}, loss {loss:g}, {seconds:.1f} s")
+    most = solver.parameter.max_iter
+    if begin >= most:
+        click.echo(f"nothing to train: it is at iteration {begin}, and max_iter is {most}")
+    else:
+        state = "stopped" if solver.stopped else "trained"
+        click.echo(f"{state} at iteration {solver.iteration}, loss {loss:g}, {seconds:.1f} s")
     for number, of_net in enumerate(scores):
         for name, values in of_net.items():
             told = " ".join(f"{value:g}" for value in values[:10])

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -214,18 +215,20 @@ class Loader:
         if not self.workers:
             made = map(self._making.__getitem__, starts)
             return (batch.pin_memory() for batch in made) if pin else made
-        loader: DataLoader[_Batch] = DataLoader(
-            self._making,
-            batch_size=None,
-            sampler=starts,  # any iterable will do
-            collate_fn=_as_it_is,
-            num_workers=self.workers,
-            prefetch_factor=self.prefetch,
-            pin_memory=pin,
-            worker_init_fn=_begin_worker,
-            generator=torch.Generator(),  # else it would draw from the net's
-        )
-        with _signals_held():
+        with _signals_held(), warnings.catch_warnings():
+            # More workers than cores are what was asked for.
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            loader: DataLoader[_Batch] = DataLoader(
+                self._making,
+                batch_size=None,
+                sampler=starts,  # any iterable will do
+                collate_fn=_as_it_is,
+                num_workers=self.workers,
+                prefetch_factor=self.prefetch,
+                pin_memory=pin,
+                worker_init_fn=_begin_worker,
+                generator=torch.Generator(),  # else it would draw from the net's
+            )
             return iter(loader)
 
 

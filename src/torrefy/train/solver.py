@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import logging
@@ -23,6 +24,7 @@ from torrefy.net.stored import read_weights
 from torrefy.schema import Definition
 from torrefy.train import debug, display, nets, snapshots
 from torrefy.train.definition import Plan, read_solver
+from torrefy.train.execution import Execution
 from torrefy.train.feed import Batch, Feed, Peeked
 from torrefy.train.learned import Learned, learned_blobs, param_groups
 from torrefy.train.optimisers import SolverOptimizer
@@ -62,6 +64,10 @@ class Solver:
         test_feeds: Feeding | Sequence[Feeding] | None = None,
         loading: Mapping[str, Any] | None = None,
         allow_python: Collection[str] = (),
+        precision: str = "fp32",
+        compile: bool = False,  # noqa: A002 (torch's word for it)
+        channels_last: bool = False,
+        deterministic: bool = False,
     ) -> None:
         """Build the nets, and load weights or a snapshot.
 
@@ -78,12 +84,17 @@ class Solver:
             loading: how data layers are read, as `torrefy.data.loader.Loader` takes it: workers,
                 bad ("fail" or "skip").
             allow_python: as for `torrefy.load_net`.
+            precision: "fp32", "bf16" or "fp16": what passes are computed in, as far as torch's
+                autocast goes; params and what counts in the loss stay in fp32.
+            compile: whether torch.compile makes one program of each net, at its first pass.
+            channels_last: whether pictures lie in memory with their channels last.
+            deterministic: whether a second run gives the same bits, on a GPU too.
 
         Raises:
             DefinitionError: the solver or a net is wrong; with all that is wrong with it.
             WeightsError: a file can't be read, or does not fit.
             DataError: the data of a net can't be read.
-            TorrefyError: nothing in the net learns, or there is no such device.
+            TorrefyError: nothing in the net learns, or there is no such device or precision.
         """
         self.plan: Plan = read_solver(solver)
         """The solver's definition, and the policy and type that it asks for."""
@@ -95,6 +106,9 @@ class Solver:
         self.after_update: Callable[[], None] = _nothing
         """Called after each update: where progress is shown."""
         self.device = find_device(device)
+        self.execution = Execution(self.device, precision, compile, channels_last, deterministic)
+        """How passes are run."""
+        self._scaler = self.execution.scaler()
         self.scores: list[dict[str, Tensor]] = []
         """What the last test gave, for each test net: every output, averaged over its batches."""
         self.last_snapshot: Path | None = None
@@ -146,6 +160,9 @@ class Solver:
             feed.expect_labels(tester)
             self.test_feeds.append(feed)
             self.test_nets.append(tester)
+        self._pass, *self._test_passes = map(self.execution.prepare, (self.net, *self.test_nets))
+        if self.execution.compile:
+            self.notes.append("each net is compiled at its first pass, which takes a while")
         self.learned: list[Learned] = learned_blobs(self.net)
         """The blobs that a solverstate keeps a history of, in its order."""
         self.optimizer: SolverOptimizer = self.plan.optimizer(param_groups(self.learned))
@@ -186,7 +203,7 @@ class Solver:
         Raises:
             TorrefyError: the rate is no finite number.
         """
-        with self._random:
+        with self._running():
             losses = list(self._run(iterations))
         return torch.stack(losses).tolist() if losses else []
 
@@ -196,7 +213,7 @@ class Solver:
         After `stop` it ends at once, with a snapshot too.
         """
         parameter = self.parameter
-        with self._random:
+        with self._running():
             for _ in self._run(parameter.max_iter - self.iteration):
                 pass
             due = not parameter.snapshot or self.iteration % parameter.snapshot
@@ -220,7 +237,7 @@ class Solver:
             self._losses.append(loss)
             self._tell_loss(tops)
         if parameter.test_interval and not self.iteration % parameter.test_interval:
-            self.test()
+            self._test_all()
 
     def stop(self) -> None:
         """End `step` or `solve` after the present iteration. A signal handler may call it."""
@@ -240,7 +257,7 @@ class Solver:
             interval = parameter.test_interval
             first = self.iteration or parameter.test_initialization
             if interval and not self.iteration % interval and first:
-                self.test()
+                self._test_all()
                 if self._stopping:
                     return
             loss, tops = self._backward()
@@ -259,13 +276,14 @@ class Solver:
             if self._stopping:
                 return
 
-    def _batch(self) -> dict[str, Tensor]:
-        """The next inputs, on the device."""
-        batch = next(self.feed)
-        return {name: batch[name].to(self.device, non_blocking=True) for name in self.net.inputs}
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        """What passes are made in: random numbers of our own, and torch's flags as asked for."""
+        with self._random, self.execution.running():
+            yield
 
     def _forward(self) -> tuple[Tensor, dict[str, Tensor]]:
-        tops = self.net(**self._batch())
+        tops = self._pass(next(self.feed))
         return self.net.loss(tops), tops
 
     def _backward(self) -> tuple[Tensor, dict[str, Tensor]]:
@@ -274,7 +292,7 @@ class Solver:
         total: Tensor | None = None
         tops: dict[str, Tensor] = {}
         for _ in range(self.parameter.iter_size):
-            watched = debug.Watched(self.net, self._batch()) if self._debugs else None
+            watched = self._watched() if self._debugs else None
             if watched is None:
                 loss, tops = self._forward()
             else:
@@ -282,13 +300,21 @@ class Solver:
                 loss = self.net.loss(tops)
                 self._log_all(watched.forward_lines())
             if loss.requires_grad:
-                loss.backward()  # type: ignore[no-untyped-call]
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             if watched is not None:
                 self._log_all(watched.backward_lines())
             total = loss.detach() if total is None else total + loss.detach()
         if total is None:
             raise TorrefyError("iter_size is below 1")
-        return total / self.parameter.iter_size, tops
+        passes = self.parameter.iter_size
+        return (total / passes if passes > 1 else total), tops
+
+    def _watched(self) -> debug.Watched:
+        """A pass that `debug_info` tells of: uncompiled, since every value is kept."""
+        batch = next(self.feed)
+        fed = {name: self.execution.place(batch[name]) for name in self.net.graph.inputs}
+        with self.execution.autocast():
+            return debug.Watched(self.net, fed)
 
     def _update(self) -> float:
         """The optimiser's step at the rate of the day, which is returned."""
@@ -300,11 +326,13 @@ class Solver:
             )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+            group["iteration"] = self.iteration  # of fp16's updates some are passed over
             for param in group["params"]:
                 if param.grad is None:  # under no loss: decayed all the same, as in Caffe
                     param.grad = torch.zeros_like(param)
         before = [one.blob.detach().clone() for one in self.learned] if self._debugs else []
-        self.optimizer.step()
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
         self._log_all(debug.update_lines(self.learned, before) if self._debugs else ())
         self._progress.iteration += 1
         return rate
@@ -334,17 +362,37 @@ class Solver:
             also, as "loss", the weighted sum of those that count in the loss, where no blob is
             called so. `scores` keeps it.
         """
-        with self._random:
-            self.scores = [self._test(i) for i in range(len(self.test_nets))]
+        self._stopping = False
+        with self._running():
+            self._test_all()
         return self.scores
 
-    def _test(self, index: int) -> dict[str, Tensor]:
+    def _test_all(self) -> None:
+        """Test every net; what `stop` interrupts leaves the scores, and is done anew later."""
+        feeds, random = [feed.state_dict() for feed in self.test_feeds], self._random.state()
+        found = []
+        for index in range(len(self.test_nets)):
+            scores = self._test(index)
+            if scores is None:
+                with contextlib.suppress(TorrefyError):  # an iterator can't go back
+                    for feed, where in zip(self.test_feeds, feeds, strict=True):
+                        feed.load_state_dict(where)
+                self._random.restore(random)
+                return
+            found.append(scores)
+        self.scores = found
+
+    def _test(self, index: int) -> dict[str, Tensor] | None:
         self.log(f"Iteration {self.iteration}, Testing net (#{index})")
         net, feed = self.test_nets[index], self.test_feeds[index]
         nets.share_weights(self.net, net)  # statistics, too, wherever they have moved to
         count, with_loss = self.parameter.test_iter[index], self.parameter.test_compute_loss
-        scores = averages(net, feed, count, with_loss=with_loss)
-        self._log_all(display.output_lines("Test", scores, net.loss_weights))
+        forward = self._test_passes[index]
+        scores = averages(
+            net, forward, feed, count, with_loss=with_loss, stopped=lambda: self._stopping
+        )
+        if scores is not None:
+            self._log_all(display.output_lines("Test", scores, net.loss_weights))
         return scores
 
     # --- Snapshots ---
@@ -417,10 +465,13 @@ class Solver:
             for feed, where in zip((self.feed, *self.test_feeds), told, strict=False):
                 feed.load_state_dict(where)
             self._random.restore(extra.tensors)
+        if scale := extra.facts.get("scaler"):
+            self._scaler.load_state_dict(scale)
 
     def _extra(self) -> snapshots.Extra:
         feeds = [feed.state_dict() for feed in (self.feed, *self.test_feeds)]
-        return snapshots.Extra(self._random.state(), {"feeds": json.loads(json.dumps(feeds))})
+        facts = {"feeds": feeds, "scaler": self._scaler.state_dict()}
+        return snapshots.Extra(self._random.state(), json.loads(json.dumps(facts)))
 
     # --- Making it ---
 
