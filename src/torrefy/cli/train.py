@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +17,7 @@ from torrefy.cli.progress import showing
 from torrefy.errors import TorrefyError
 
 if TYPE_CHECKING:
+    from torrefy.train.distributed import Processes
     from torrefy.train.solver import Solver
 
 INTERRUPTED = 130
@@ -29,7 +29,8 @@ INTERRUPTED = 130
     "  torrefy train solver.prototxt --weights pretrained.caffemodel --device cuda\n"
     "  torrefy train solver.prototxt --resume snapshots/ --run runs/two\n"
     "  torrefy train solver.prototxt --callback 'EarlyStopping patience: 5'\n"
-    "  torrefy train solver.prototxt --callback 'AdjustVariable start: 0.03 stop: 0.0001'"
+    "  torrefy train solver.prototxt --callback 'AdjustVariable start: 0.03 stop: 0.0001'\n"
+    "  torchrun --nproc-per-node 4 -m torrefy train solver.prototxt --device cuda"
 )
 @click.argument("solver")
 @click.option("--weights", multiple=True, metavar="FILE",
@@ -56,6 +57,8 @@ INTERRUPTED = 130
 @click.option("--keep-best", is_flag=True,
               help="Keep the weights that tested best as PREFIX_best.caffemodel.")  # fmt: skip
 @click.option("--tensorboard", is_flag=True, help="Write events for TensorBoard.")
+@click.option("--sync-batch-norm", is_flag=True,
+              help="Of several processes: BatchNorm goes by the batches of all.")  # fmt: skip
 @click.option("--allow-python", multiple=True, metavar="MODULE.CLASS",
               help="A class that Python layers may run.")  # fmt: skip
 @json_option
@@ -74,6 +77,7 @@ def command(
     keep_last: int | None,
     keep_best: bool,
     tensorboard: bool,
+    sync_batch_norm: bool,
     allow_python: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -84,6 +88,10 @@ def command(
     folder keeps what is needed to repeat the run, its history (history.csv, curves.png) and its
     log. Ctrl-C snapshots and stops, a second one stops at once; SIGTERM snapshots and stops,
     SIGHUP snapshots and goes on.
+
+    Under torchrun several processes train together, each on a GPU of its own: the batch is as many
+    times larger. Only the first prints and writes files. With --max-restarts a training whose
+    processes were started anew goes on from its last snapshot by itself.
     """
     from torrefy.train.best import CheckpointBest
     from torrefy.train.callbacks import parse_callback
@@ -97,41 +105,65 @@ def command(
         loading["workers"] = workers
     if run is not None and no_run:
         raise click.UsageError("--run and --no-run contradict each other")
-    told = [parse_callback(text) for text in callbacks]
-    if keep_last is not None:
-        told.append(KeepLast(snapshots=keep_last))
-    told += [CheckpointBest()] * keep_best + [TensorBoard()] * tensorboard
     begun = time.monotonic()
-    trained = Solver(
-        solver,
-        weights=list(weights) or None,
-        resume=resume,
-        device=device,
-        loading=loading,
-        callbacks=[*([] if run or no_run else [RunFolder()]), *told],
-        run=run,
-        allow_python=allow_python,
-    )
-    for note in trained.notes:
-        click.echo(note_line(solver, note), err=True)
-    written: list[Path] = []
-    with showing(log or ("table" if sys.stderr.isatty() else "caffe")) as shown, _signals(trained):
-        trained.callbacks.all.extend(shown)
-        begin = trained.iteration
-        try:
-            trained.solve()
-        except TorrefyError:
-            if trained.iteration > begin and not _is_snapshot(trained):
-                _save_before_giving_up(trained)
-            raise
-        if trained.stopped and not _is_snapshot(trained):
-            trained.snapshot()
-    if trained.last_snapshot is not None:
-        written.append(trained.last_snapshot)
-    _tell(trained, written, time.monotonic() - begun, as_json)
+    with _joined(device) as processes:
+        told = [parse_callback(text) for text in callbacks]
+        if keep_last is not None:
+            told.append(KeepLast(snapshots=keep_last))
+        told += [CheckpointBest()] * keep_best + [TensorBoard()] * tensorboard
+        trained = Solver(
+            solver,
+            weights=list(weights) or None,
+            resume=resume,
+            loading=loading,
+            callbacks=[*([] if run or no_run else [RunFolder()]), *told],
+            run=run,
+            sync_batch_norm=sync_batch_norm,
+            processes=processes,
+            allow_python=allow_python,
+        )
+        log = log or ("table" if sys.stderr.isatty() else "caffe")
+        with showing(log if trained.leads else "none") as shown, _signals(trained):
+            for note in trained.notes * trained.leads:
+                click.echo(note_line(solver, note), err=True)
+            trained.callbacks.all.extend(shown)
+            _solve(trained)
+    if trained.leads:
+        _tell(trained, time.monotonic() - begun, as_json)
     if trained.stopped and trained.iteration < trained.parameter.max_iter:
         sys.stdout.flush()
         click.get_current_context().exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _joined(device: str) -> Iterator[Processes]:
+    """The processes of this training. Where it fails one of them tells why, and all end."""
+    from torrefy.train.distributed import Processes, join, leave
+
+    processes: Processes | None = None
+    try:
+        processes = join(device)
+        yield processes
+    except BaseException as error:
+        processes = processes or Processes()  # met, but without a GPU for this one
+        processes.break_up()
+        if processes.speaks:
+            raise
+        click.get_current_context().exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+    leave()
+
+
+def _solve(solver: Solver) -> None:
+    begin = solver.iteration
+    try:
+        solver.solve()
+    except TorrefyError:
+        solver.processes.break_up()
+        if solver.leads and solver.iteration > begin and not _is_snapshot(solver):
+            _save_before_giving_up(solver)
+        raise
+    if solver.stopped and not _is_snapshot(solver):
+        solver.snapshot()
 
 
 def _save_before_giving_up(solver: Solver) -> None:
@@ -149,13 +181,14 @@ def _is_snapshot(solver: Solver) -> bool:
     return last is not None and f"_iter_{solver.iteration}." in last.name
 
 
-def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) -> None:
+def _tell(solver: Solver, seconds: float, as_json: bool) -> None:
     from torrefy.train.run import RunFolder
 
     scores = [
         {name: blob.flatten().tolist() for name, blob in of_net.items()} for of_net in solver.scores
     ]
     loss = solver.smoothed_loss
+    written = [solver.last_snapshot] if solver.last_snapshot is not None else []
     run = next((one.path for one in solver.callbacks.all if isinstance(one, RunFolder)), None)
     if as_json:
         print_json(
@@ -195,11 +228,14 @@ def _tell(solver: Solver, written: list[Path], seconds: float, as_json: bool) ->
 @contextlib.contextmanager
 def _signals(solver: Solver) -> Iterator[None]:
     """What signals mean while a solver trains."""
+    told: list[int] = []
 
     def stop(number: int, _: object) -> None:
-        if solver.stopped and number == signal.SIGINT:
+        if told and number == signal.SIGINT:
             raise KeyboardInterrupt
-        click.echo("stopping after this iteration, with a snapshot; Ctrl-C stops now", err=True)
+        told.append(number)
+        if solver.leads:
+            click.echo("stopping after this iteration, with a snapshot; Ctrl-C stops now", err=True)
         solver.stop()
 
     def snapshot(*_: object) -> None:

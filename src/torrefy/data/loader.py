@@ -73,8 +73,8 @@ class Loader:
             name: the layer's, for messages, and so that each layer draws on its own.
             seed: of the order, of crops and of mirroring.
             workers: processes that make batches; 0: this one does, when a batch is asked for.
-                None: where items are pictures or large, one for each core but one and 4 at most;
-                else 0.
+                None: where items are pictures or large, one for each core but one and 4 at most
+                (torchrun's processes share the cores); else 0.
             prefetch: batches that each worker makes ahead.
             pin: whether tensors lie in pinned memory, from which a GPU takes them by itself.
             rank: which of the processes this is.
@@ -166,6 +166,11 @@ class Loader:
                 self._making.labels[name] = LabelLimit(classes, ignore_label)
         self._making.known.clear()
         self.close()
+
+    @property
+    def number(self) -> int:
+        """The number of the next batch, counted over all processes."""
+        return self._position // self.batch_size + self.rank
 
     @property
     def epoch(self) -> float:
@@ -373,7 +378,8 @@ def _workers() -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
         cores = os.cpu_count() or 1
-    return min(4, cores - 1)
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's processes on this machine
+    return max(0, min(4, cores // sharing - 1))
 
 
 def _as_it_is(batch: Any) -> Any:

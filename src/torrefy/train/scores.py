@@ -15,7 +15,8 @@ from torrefy.graph import state_of
 from torrefy.net.net import Net
 from torrefy.net.stored import read_weights
 from torrefy.schema import upgrade
-from torrefy.train.feed import Batch, Feed
+from torrefy.train.distributed import Processes
+from torrefy.train.feed import Batch, Feed, Peeked
 from torrefy.train.nets import Declared
 from torrefy.weights.copy import copy_weights
 from torrefy.weights.load import read_net
@@ -32,24 +33,44 @@ def batches(
             yield net(**{n: batch[n].to(device, non_blocking=True) for n in net.inputs})
 
 
-def averages(net: Net, feed: Feed, count: int, *, with_loss: bool = False) -> dict[str, Tensor]:
+def averages(
+    net: Net,
+    feed: Peeked,
+    count: int,
+    *,
+    with_loss: bool = False,
+    processes: Processes | None = None,
+) -> dict[str, Tensor]:
     """Each output averaged over so many batches, on the CPU.
 
     Args:
         net: in phase test.
         feed: where batches come from.
-        count: how many are taken.
+        count: how many are taken. Of several processes each takes its share, and the average is
+            over all; but as many each where a program has handed over its own batches.
         with_loss: whether "loss", the weighted sum of what counts in the loss, is added where no
             output is called so.
+        processes: who runs the same net; None: this one alone.
     """
     sums: dict[str, Tensor] = {}
-    for tops in batches(net, feed, count):
+    mine = total = count
+    if processes is not None and processes.together:
+        if feed.divided(processes.world):
+            mine = processes.share(feed.number(processes.world), count)
+        else:
+            total = count * processes.world
+    for tops in batches(net, feed, mine):
         if with_loss:
             counted = {name: tops.get(name, torch.zeros(())) for name in net.loss_weights}
             tops.setdefault("loss", net.loss(counted))
         for name, top in tops.items():
             sums[name] = sums[name] + top if name in sums else top
-    return {name: (total / count).cpu() for name, total in sums.items()}
+    sums = {name: top.cpu() for name, top in sums.items()}
+    if processes is not None:
+        of_each, sums = processes.all(sums), {}
+        for name, top in (pair for one in of_each for pair in one.items()):
+            sums[name] = sums[name] + top if name in sums else top
+    return {name: top / total for name, top in sums.items()}
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,20 @@ from google.protobuf.message import Message
 from torch import Tensor
 
 from torrefy.errors import TorrefyError, WeightsError
+from torrefy.layers.normalization import BatchNorm
 from torrefy.net.net import Net, find_device
 from torrefy.net.stored import read_weights
 from torrefy.schema import Definition
 from torrefy.train import debug, display, nets, snapshots
 from torrefy.train.callbacks import Callback, Callbacks, read_callbacks
 from torrefy.train.definition import Plan, read_solver
+from torrefy.train.distributed import Processes, join
 from torrefy.train.divergence import LossWatch
 from torrefy.train.feed import Batch, Feed, Peeked
+from torrefy.train.gradients import Gradients
 from torrefy.train.history import History
-from torrefy.train.learned import Learned, learned_blobs, param_groups
-from torrefy.train.meter import Meter
+from torrefy.train.learned import Learned, learned_blobs, param_groups, statistics
+from torrefy.train.meter import Meter, batch_rows
 from torrefy.train.optimisers import SolverOptimizer
 from torrefy.train.policies import Progress, learning_rate
 from torrefy.train.random import Randomness
@@ -69,19 +72,27 @@ class Solver:
         callbacks: Iterable[Callback] = (),
         run: str | Path | None = None,
         check_loss: bool = True,
+        sync_batch_norm: bool = False,
+        processes: Processes | None = None,
         allow_python: Collection[str] = (),
     ) -> None:
         """Build the nets, and load weights or a snapshot.
+
+        Where torchrun has started several processes (docs/training.md), each makes a Solver and
+        calls the same methods. The batches are then as many as the processes: each gets every
+        world-th, gradients and losses are averaged, and the first process writes the files.
 
         Args:
             solver: a prototxt's path, a definition read before, or a SolverParameter.
             weights: files of weights to begin from, in place of the field `weights`. Layers that
                 they have nothing for keep their fillers' values, as in Caffe; `notes` says which.
             resume: a solverstate, Caffe's or ours, or a folder whose newest one is meant.
-            device: where the nets are: "cpu", "cuda", "cuda:1".
+            device: where the nets are: "cpu", "cuda", "cuda:1". Of several processes each takes
+                a GPU of its own.
             feeds: what the train net gets in place of what its data layers name: a `Feed`, or
                 an iterable of batches (dicts by blob, or tuples in the order of the inputs) that
-                can be run through again and again, as a list or a torch DataLoader.
+                can be run through again and again, as a list or a torch DataLoader. Of several
+                processes each gives its own, but for `Arrays`, which are divided.
             test_feeds: the same for the test nets: one for all, or a list with one for each.
             loading: how data layers are read, as `torrefy.data.loader.Loader` takes it: workers,
                 bad ("fail" or "skip").
@@ -90,20 +101,28 @@ class Solver:
                 written to it, too, in place of the folder in `snapshot_prefix`. None: no folder.
             check_loss: whether a training whose loss is no number, explodes or has saturated
                 ends with an error that says where it began.
+            sync_batch_norm: whether BatchNorm takes the statistics of a training's batch over all
+                processes; else each normalises by its own, as in Caffe.
+            processes: those that train together, where `torrefy.train.distributed.join` has met
+                them before, in place of `device`.
             allow_python: as for `torrefy.load_net`.
 
         Raises:
             DefinitionError: the solver or a net is wrong; with all that is wrong with it.
             WeightsError: a file can't be read, or does not fit.
             DataError: the data of a net can't be read.
-            TorrefyError: nothing in the net learns, or there is no such device.
+            TorrefyError: nothing in the net learns, or there is no such device; or the processes
+                can't meet.
         """
+        self.processes = join(device) if processes is None else processes
+        """Those that train together."""
         self.plan: Plan = read_solver(solver, run)
         """The solver's definition, and the policy and type that it asks for."""
         self.parameter: Any = self.plan.parameter
         self.notes: list[str] = list(self.plan.notes)
         """What was read over, which layers got no weights: what the user may want to know."""
-        self.callbacks = Callbacks([*read_callbacks(self.plan.definition), *callbacks])
+        told = [*read_callbacks(self.plan.definition), *callbacks]
+        self.callbacks = Callbacks(told, self.processes.leads)
         """Who is told what happens."""
         self.run_folder = Path(f"{self.plan.snapshot_prefix}.run" if run is None else run)
         """Where what belongs to the run is kept, if anything is."""
@@ -111,7 +130,7 @@ class Solver:
             self.callbacks.all.insert(0, RunFolder())
         self.history = History()
         """What was trained and tested so far, a row at each display and each test."""
-        self.device = find_device(device)
+        self.device = find_device(self.processes.device)
         self.scores: list[dict[str, Tensor]] = []
         """What the last test gave, for each test net: every output, averaged over its batches."""
         self.last_snapshot: Path | None = None
@@ -122,27 +141,44 @@ class Solver:
         self._losses: deque[Tensor] = deque(maxlen=max(1, self.parameter.average_loss))
         self._stopping = False
         self._finished = ""
+        self._stop_wanted = False
         self._snapshot_wanted = False
         self._shown = time.monotonic(), 0
-        self._watch = LossWatch(self.device) if check_loss else None
+        self._watch = LossWatch(self.device, self.processes.break_up) if check_loss else None
         self._meter = Meter()
+        self._gradients: Gradients | None = None
         if weights is not None and resume is not None:
             raise TorrefyError(
                 "weights and resume are both given",
                 hint="A snapshot has its own weights: give one of them.",
             )
         given = self.parameter.random_seed
-        self.seed: int = given if given >= 0 else int(torch.randint(1 << 31, ()))
+        self.seed: int = self.processes.first(
+            given if given >= 0 else int(torch.randint(1 << 31, ()))
+        )
         """Of everything random: first values, data, Dropout. Drawn from torch's random numbers
-        where the solver gives none."""
-        self._random = Randomness(self.seed, self.device)
-        self._loading = {"pin": self.device.type == "cuda", **(loading or {})}
+        where the solver gives none. Of several processes each draws Dropout by its own seed: this
+        and its rank."""
+        self._random = Randomness(self.seed + self.processes.rank, self.device)
+        self._loading = {
+            "pin": self.device.type == "cuda",
+            "rank": self.processes.rank,
+            "world": self.processes.world,
+            **(loading or {}),
+        }
         with self._random:
             self._build(feeds, test_feeds, allow_python)
+        if self.processes.together:
+            self._come_together(sync_batch_norm)
+        kept = self.processes.kept_snapshot(self.snapshot_prefix)
+        if kept is not None:
+            self.notes.append(f"started anew after a process had ended: goes on from {kept}")
+            resume = kept
         if resume is not None:
             self.restore(resume)
         else:
             self._load(self.parameter.weights if weights is None else weights)
+        self._be_as_the_first()
 
     def _build(
         self,
@@ -171,6 +207,30 @@ class Solver:
         self.learned: list[Learned] = learned_blobs(self.net)
         """The blobs that a solverstate keeps a history of, in its order."""
         self.optimizer: SolverOptimizer = self.plan.optimizer(param_groups(self.learned))
+
+    def _come_together(self, sync_batch_norm: bool) -> None:
+        """Prepare for a training by several processes."""
+        rows = batch_rows(self.net)
+        passes = self.parameter.iter_size
+        each = f"{passes} x {rows}" if passes > 1 else str(rows)
+        world = self.processes.world
+        self.notes.append(
+            f"{world} processes: {world} x {each} = {world * passes * rows} rows a step"
+        )
+        # What BatchNorm sends amid a pass must not come between buckets in another order.
+        early = self.parameter.layer_wise_reduce and not sync_batch_norm
+        params = [one.blob for one in self.learned if one.learns]
+        self._gradients = Gradients(params, self.processes, early=early)
+        if sync_batch_norm:
+            for layer in self.net.layers.values():
+                if isinstance(layer, BatchNorm):
+                    layer.across = self.processes.sum
+
+    def _be_as_the_first(self) -> None:
+        """Take params and statistics of the first process, wherever this one's came from."""
+        nets = (self.net, *self.test_nets)
+        blobs = [blob for net in nets for blob in (*net.parameters(), *statistics(net))]
+        self.processes.copy({id(blob): blob for blob in blobs}.values())
 
     # --- What it is at ---
 
@@ -204,7 +264,7 @@ class Solver:
     @property
     def leads(self) -> bool:
         """Whether this process writes the files: of several the first."""
-        return True
+        return self.processes.leads
 
     @property
     def lr(self) -> float:
@@ -246,6 +306,7 @@ class Solver:
                 pass
             if not self._stopping:
                 self.callbacks.tell("on_last_update", self)
+                self._be_as_the_first()  # a callback may have read weights
             due = not parameter.snapshot or self.iteration % parameter.snapshot
             if parameter.snapshot_after_train and due:
                 self.snapshot()
@@ -274,8 +335,12 @@ class Solver:
             self.test()
 
     def stop(self) -> None:
-        """End `step` or `solve` after the present iteration. A signal handler may call it."""
-        self._stopping = True
+        """End `step` or `solve` after the present iteration. A signal handler may call it.
+
+        Of several processes it is enough that one is told so, here as for `finish` and
+        `request_snapshot`.
+        """
+        self._stop_wanted = True
 
     def finish(self, reason: str) -> None:
         """End `step` or `solve` after the present iteration as if it had come to max_iter.
@@ -292,7 +357,7 @@ class Solver:
     def _run(self, iterations: int) -> Iterator[Tensor]:
         """Iterations, each loss as a tensor on the device: it is waited for where it is read."""
         parameter = self.parameter
-        self._stopping = False
+        self._stopping = self._stop_wanted = False
         self._finished = ""
         self._losses.clear()
         self._shown = time.monotonic(), self.iteration
@@ -304,7 +369,7 @@ class Solver:
             tests = interval and not self.iteration % interval and first
             if tests:
                 self.test()
-                if self._stopping or self._finished:
+                if self._ends():
                     return
             loss, tops = self._backward()
             self._losses.append(loss)
@@ -317,14 +382,27 @@ class Solver:
                 self.log(display.rate_line(self.iteration - 1, rate))
                 if not tests:  # whose row tells the loss so far
                     self._add_row()
-            due = parameter.snapshot and not self.iteration % parameter.snapshot
-            if due or self._snapshot_wanted:
+            if parameter.snapshot and not self.iteration % parameter.snapshot:
                 with self._meter.pause():
                     self.snapshot()
             self.callbacks.tell("on_update", self, loss)
+            ends = self._ends()
             yield loss
-            if self._stopping or self._finished:
+            if ends:
                 return
+
+    def _ends(self) -> bool:
+        """Whether the training ends here; all processes say the same, and snapshot if one is to."""
+        stops, finishes, snapshots = self.processes.any(
+            self._stop_wanted, bool(self._finished), self._snapshot_wanted
+        )
+        if snapshots:
+            with self._meter.pause():
+                self.snapshot()
+        self._stopping = stops
+        if finishes and not self._finished:
+            self._finished = "another process has ended it"
+        return stops or finishes
 
     def _batch(self) -> dict[str, Tensor]:
         """The next inputs, on the device."""
@@ -341,7 +419,7 @@ class Solver:
         total: Tensor | None = None
         tops: dict[str, Tensor] = {}
         batch: dict[str, Tensor] = {}
-        for _ in range(self.parameter.iter_size):
+        for left in reversed(range(self.parameter.iter_size)):
             batch = self._batch()
             watched = debug.Watched(self.net, batch) if self._debugs else None
             if watched is None:
@@ -351,6 +429,8 @@ class Solver:
                 tops = watched.tops
                 loss = self.net.loss(tops)
                 self._log_all(watched.forward_lines())
+            if self._gradients is not None and not left:
+                self._gradients.begin()
             if loss.requires_grad:
                 loss.backward()  # type: ignore[no-untyped-call]
             if watched is not None:
@@ -361,6 +441,8 @@ class Solver:
         total /= self.parameter.iter_size
         if self._watch is not None:
             self._watch.look(self.net, total, batch, self.iteration)
+        if self._gradients is not None:
+            total = self._gradients.finish(total)
         return total, tops
 
     def _update(self) -> float:
@@ -396,7 +478,8 @@ class Solver:
 
     def log(self, line: str) -> None:
         """Say a line, as Caffe logs it: to the logger, and to the callbacks."""
-        _log.info(line)
+        if self.leads:
+            _log.info(line)
         self.callbacks.tell("on_log", self, line)
 
     def _log_all(self, lines: Iterable[str]) -> None:
@@ -432,7 +515,8 @@ class Solver:
         net, feed = self.test_nets[index], self.test_feeds[index]
         nets.share_weights(self.net, net)  # statistics, too, wherever they have moved to
         count, with_loss = self.parameter.test_iter[index], self.parameter.test_compute_loss
-        scores = averages(net, feed, count, with_loss=with_loss)
+        self.processes.copy(statistics(net))
+        scores = averages(net, feed, count, with_loss=with_loss, processes=self.processes)
         self._log_all(display.output_lines("Test", scores, net.loss_weights))
         return scores
 
@@ -442,7 +526,8 @@ class Solver:
         """Write `PREFIX_iter_N.caffemodel` and `.solverstate`, or the same with `.h5`.
 
         Beside them `PREFIX_iter_N.torrefy.safetensors` keeps where the data and the random
-        numbers are, so that a resumed run goes on as if it had not been broken off.
+        numbers are, so that a resumed run goes on as if it had not been broken off. Of several
+        processes the first writes, and keeps where all are.
 
         Returns:
             The solverstate's path.
@@ -451,6 +536,19 @@ class Solver:
             WeightsError: a file can't be written.
         """
         self._snapshot_wanted = False
+        extra = self._extra()
+        prefix, ending = self.plan.snapshot_prefix, self.plan.snapshot_format
+        path = snapshots.paths(prefix, self.iteration, ending)[1]
+        if self.leads:
+            self._write_snapshot(extra)
+            self.processes.keep_snapshot(prefix, str(path))
+        self.processes.wait()
+        self.last_snapshot = path
+        self.log(f"Snapshotting solver state to {path}")
+        self.callbacks.tell("on_snapshot", self, path)
+        return path
+
+    def _write_snapshot(self, extra: snapshots.Extra) -> None:
         kept = self.optimizer.history(one.blob for one in self.learned)
         shapes = [tuple(one.blob.shape) for one in self.learned] * len(self.optimizer.histories)
         history = tuple(
@@ -459,17 +557,9 @@ class Solver:
         )
         progress = self._progress
         state = snapshots.SolverState(progress.iteration, progress.current_step, history)
-        path = snapshots.write_snapshot(
-            self.plan.snapshot_prefix,
-            self.net,
-            state,
-            self._extra(),
-            self.plan.snapshot_format,
+        snapshots.write_snapshot(
+            self.plan.snapshot_prefix, self.net, state, extra, self.plan.snapshot_format
         )
-        self.last_snapshot = path
-        self.log(f"Snapshotting solver state to {path}")
-        self.callbacks.tell("on_snapshot", self, path)
-        return path
 
     def restore(self, path: str | Path) -> None:
         """Go on where a snapshot was made: of ours exactly there; of Caffe's as Caffe does.
@@ -504,16 +594,19 @@ class Solver:
             )
             return
         self.callbacks.load_state_dict(extra.facts.get("callbacks", ()))
-        told = extra.facts.get("feeds", ())
+        told, random, note = self.processes.unpack(extra.facts, extra.tensors)
+        if note:
+            self.notes.append(f"{state.source}: {note}")
         with self._random:
             for feed, where in zip((self.feed, *self.test_feeds), told, strict=False):
                 feed.load_state_dict(where)
-            self._random.restore(extra.tensors)
+            self._random.restore(random)
 
     def _extra(self) -> snapshots.Extra:
         feeds = [feed.state_dict() for feed in (self.feed, *self.test_feeds)]
-        facts = {"feeds": feeds, "callbacks": self.callbacks.state_dict()}
-        return snapshots.Extra(self._random.state(), json.loads(json.dumps(facts)))
+        facts, tensors = self.processes.pack(feeds, self._random.state())
+        facts["callbacks"] = self.callbacks.state_dict()
+        return snapshots.Extra(tensors, json.loads(json.dumps(facts)))
 
     # --- Making it ---
 
