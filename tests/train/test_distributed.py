@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from tests.train import together
+from torch.distributed import TCPStore
 
 from torrefy.errors import TorrefyError
 from torrefy.net.stored import read_weights
@@ -43,22 +43,31 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", **more}
 
 
-def processes(count: int, *command: str, cwd: Path) -> list[subprocess.Popen[str]]:
-    """The same command so many times, as torchrun would start it."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    return [
-        subprocess.Popen(
-            [sys.executable, *command], cwd=cwd, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=environment(
-                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count),
-                LOCAL_WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-            ),
-        )
-        for rank in range(count)
-    ]  # fmt: skip
+class Running(list["subprocess.Popen[str]"]):
+    """The same command so many times, started as torchrun does, with a store of its own."""
+
+    def __init__(self, count: int, *command: str, cwd: Path) -> None:
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        super().__init__(
+            subprocess.Popen(
+                [sys.executable, *command], cwd=cwd, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env=environment(
+                    RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count),
+                    LOCAL_WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1",
+                    MASTER_PORT=str(self.store.port), TORCHELASTIC_USE_AGENT_STORE="True",
+                ),
+            )
+            for rank in range(count)
+        )  # fmt: skip
+
+    def told(self) -> list[str]:
+        """What each has said on stderr, once all have ended."""
+        return [process.communicate(timeout=100)[1] for process in self]
+
+    @property
+    def codes(self) -> list[int]:
+        return [process.returncode for process in self]
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +75,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """`two("momentum", rank)`: what a process of two has come to."""
     folder = tmp_path_factory.mktemp("two")
     rows(folder)
-    for process in processes(2, str(TOGETHER), str(folder), *SCENARIOS, cwd=folder):
-        _, told = process.communicate(timeout=100)
-        assert process.returncode == 0, told
+    both = Running(2, str(TOGETHER), str(folder), *SCENARIOS, cwd=folder)
+    told = both.told()
+    assert both.codes == [0, 0], told
 
     def found(name: str, rank: int = 0) -> dict[str, Any]:
         with np.load(folder / f"{name}.{rank}.npz") as file:
@@ -195,31 +204,33 @@ def test_what_one_process_can_not_do_ends_all_with_one_message(tmp_path: Path) -
     net = tmp_path / f"{NAME}.net"
     net.write_text(net.read_text().replace(" shuffle: true", ""))
     # The second batch of the second process has the thirteenth row; batches are of 4.
-    both = processes(2, "-m", "torrefy", "train", f"{NAME}.solver", "--log", "none", cwd=tmp_path)
-    told = [process.communicate(timeout=100)[1].splitlines() for process in both]
-    assert [process.returncode for process in both] == [1, 1]
-    assert told == [
+    both = Running(2, "-m", "torrefy", "train", f"{NAME}.solver", "--log", "none", cwd=tmp_path)
+    assert [told.splitlines() for told in both.told()] == [
         [f"{NAME}.solver: note: 2 processes: 2 x 4 = 8 rows a step",
          f"wrote {NAME}_iter_1.solverstate before giving up"],
         ['rows.h5 (row 13): layer "data": the label is 7, but there are 3 classes, from 0 to 2'],
     ]  # fmt: skip
+    assert both.codes == [1, 1]
+
+
+def test_a_slip_that_all_processes_find_is_told_once(tmp_path: Path) -> None:
     (tmp_path / f"{NAME}.solver").write_text("net: 1")
-    both = processes(2, "-m", "torrefy", "train", f"{NAME}.solver", cwd=tmp_path)
-    told = [process.communicate(timeout=100)[1] for process in both]
-    assert [process.returncode for process in both] == [1, 1]
-    assert len("".join(told).splitlines()) == 1
+    both = Running(2, "-m", "torrefy", "train", f"{NAME}.solver", cwd=tmp_path)
+    told = f'{NAME}.solver:1:6: "net" takes a text in quotes, found 1. Write "1".\n'
+    assert sorted(both.told()) == ["", told]
+    assert both.codes == [1, 1]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of Unix")
 def test_a_signal_to_one_process_stops_all_with_one_snapshot(tmp_path: Path) -> None:
     write(tmp_path, LONG, steps=10**6)
-    both = processes(2, "-m", "torrefy", "train", f"{NAME}.solver", cwd=tmp_path)
+    both = Running(2, "-m", "torrefy", "train", f"{NAME}.solver", cwd=tmp_path)
     assert both[0].stderr is not None
     while not both[0].stderr.readline().startswith("Iteration 3"):
         pass
     both[1].send_signal(signal.SIGTERM)
     out = [process.communicate(timeout=100) for process in both]
-    assert [process.returncode for process in both] == [130, 130]
+    assert both.codes == [130, 130]
     (snapshot,) = snapshots(tmp_path)
     assert out[0][0].splitlines()[-1] == f"wrote {snapshot}"
     assert out[1] == ("", "")
@@ -298,11 +309,10 @@ def test_gpus_learn_what_the_cpu_does(tmp_path: Path) -> None:
     count = min(2, torch.cuda.device_count())
     found = []
     for device in ("cpu", "cuda"):
-        run = processes(count, "-m", "torrefy", "train", f"{NAME}.solver", "--device", device,
+        run = Running(count, "-m", "torrefy", "train", f"{NAME}.solver", "--device", device,
                         "-o", device, "--sync-batch-norm", cwd=tmp_path)  # fmt: skip
-        for process in run:
-            _, told = process.communicate(timeout=100)
-            assert process.returncode == 0, told
+        told = run.told()
+        assert run.codes == [0] * count, told
         (path,) = (tmp_path / device).glob("*.caffemodel")
         found.append(read_weights(path))
     for one, two in zip(found[0].layers, found[1].layers, strict=True):

@@ -77,6 +77,7 @@ def leave(*, failed: bool = False) -> None:
     if not (dist.is_available() and dist.is_initialized()):
         return
     if failed or hasattr(sys, "last_value"):
+        atexit.unregister(leave)
         with contextlib.suppress(RuntimeError):
             dist.group.WORLD.abort()  # type: ignore[union-attr]
         return
