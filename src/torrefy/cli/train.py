@@ -122,10 +122,10 @@ def command(
             processes=processes,
             allow_python=allow_python,
         )
+        for note in trained.notes * trained.leads:
+            click.echo(note_line(solver, note), err=True)
         log = log or ("table" if sys.stderr.isatty() else "caffe")
         with showing(log if trained.leads else "none") as shown, _signals(trained):
-            for note in trained.notes * trained.leads:
-                click.echo(note_line(solver, note), err=True)
             trained.callbacks.all.extend(shown)
             _solve(trained)
     if trained.leads:
@@ -154,9 +154,13 @@ def _joined(device: str) -> Iterator[Processes]:
 
 
 def _solve(solver: Solver) -> None:
+    from torrefy.train.divergence import DivergedError
+
     begin = solver.iteration
     try:
         solver.solve()
+    except DivergedError:
+        raise  # what was learned last is what went wrong
     except TorrefyError:
         solver.processes.break_up()
         if solver.leads and solver.iteration > begin and not _is_snapshot(solver):
@@ -167,9 +171,9 @@ def _solve(solver: Solver) -> None:
 
 
 def _save_before_giving_up(solver: Solver) -> None:
-    """Keep what was learned when the data, say, end a run; unless that is no numbers."""
+    """Keep what was learned when the data, say, end a run."""
     if not all(one.blob.isfinite().all() for one in solver.learned):
-        return
+        return  # another process has seen a loss that is no number
     with contextlib.suppress(TorrefyError):  # the disk may be what failed
         solver.snapshot()
         click.echo(one_line(f"wrote {solver.last_snapshot} before giving up"), err=True)
