@@ -19,6 +19,7 @@ from torrefy.errors import TorrefyError
 if TYPE_CHECKING:
     from torrefy.train.distributed import Processes
     from torrefy.train.solver import Solver
+    from torrefy.train.usable import Skipped
 
 INTERRUPTED = 130
 """The exit code of a training that a signal ended before max_iter."""
@@ -43,6 +44,8 @@ INTERRUPTED = 130
               help="Processes that read data (else: a core each but one, 4 at most).")  # fmt: skip
 @click.option("--bad-images", type=click.Choice(["fail", "skip"]), default="fail",
               show_default=True, help="What becomes of data that can't be used.")  # fmt: skip
+@click.option("--no-verify", is_flag=True,
+              help="Don't look at a sample of the data before.")  # fmt: skip
 @click.option("-o", "--run", metavar="FOLDER",
               help="A folder for all that comes of the run, snapshots too.  [default: PREFIX.run "
               "beside the snapshots, for all else]")  # fmt: skip
@@ -70,6 +73,7 @@ def command(
     device: str,
     workers: int | None,
     bad_images: str,
+    no_verify: bool,
     run: str | None,
     no_run: bool,
     log: str | None,
@@ -99,6 +103,7 @@ def command(
     from torrefy.train.run import RunFolder
     from torrefy.train.solver import Solver
     from torrefy.train.tensorboard import TensorBoard
+    from torrefy.train.usable import Skipped, look, skipped
 
     loading: dict[str, Any] = {"bad": bad_images}
     if workers is not None:
@@ -122,14 +127,17 @@ def command(
             processes=processes,
             allow_python=allow_python,
         )
-        for note in trained.notes * trained.leads:
-            click.echo(note_line(solver, note), err=True)
+        feeds = (trained.feed, *trained.test_feeds)
+        if trained.leads:
+            for note in (*trained.notes, *(() if no_verify else look(feeds))):
+                click.echo(note_line(solver, note), err=True)
         log = log or ("table" if sys.stderr.isatty() else "caffe")
         with showing(log if trained.leads else "none") as shown, _signals(trained):
             trained.callbacks.all.extend(shown)
             _solve(trained)
+        passed = Skipped.of_all(processes.all(skipped(feeds)))
     if trained.leads:
-        _tell(trained, time.monotonic() - begun, as_json)
+        _tell(trained, passed, time.monotonic() - begun, as_json)
     if trained.stopped and trained.iteration < trained.parameter.max_iter:
         sys.stdout.flush()
         click.get_current_context().exit(INTERRUPTED)
@@ -185,7 +193,7 @@ def _is_snapshot(solver: Solver) -> bool:
     return last is not None and f"_iter_{solver.iteration}." in last.name
 
 
-def _tell(solver: Solver, seconds: float, as_json: bool) -> None:
+def _tell(solver: Solver, passed: Skipped, seconds: float, as_json: bool) -> None:
     from torrefy.train.run import RunFolder
 
     scores = [
@@ -208,6 +216,8 @@ def _tell(solver: Solver, seconds: float, as_json: bool) -> None:
                     for of_net in scores
                 ],
                 "snapshots": [str(path) for path in written],
+                "skipped": passed.items,
+                "times_skipped": passed.times,
                 "run": str(run) if run is not None else None,
                 "seed": solver.seed,
                 "seconds": round(seconds, 3),
@@ -223,6 +233,8 @@ def _tell(solver: Solver, seconds: float, as_json: bool) -> None:
             told = " ".join(f"{value:g}" for value in values[:10])
             more = f" and {len(values) - 10} more" if len(values) > 10 else ""
             click.echo(one_line(f"test net {number}: {name} {told}{more}"))
+    if passed.items:
+        click.echo(one_line(str(passed)))
     if run is not None:
         click.echo(one_line(f"run folder {run}: history, curves, log"))
     for path in written:

@@ -347,6 +347,11 @@ class Peeked:
                     classes, ignore_label = limits[top]
                     feed.expect_labels(classes, ignore_label, top=top)
 
+    @property
+    def loaders(self) -> list[Loader]:
+        """What reads the sources of data layers; none where a program hands batches over."""
+        return [one for one in self.parts if isinstance(one, Loader)]
+
     def close(self) -> None:
         """End the processes that make batches; the next batch starts them again."""
         if isinstance(self.feed, Joined):

@@ -18,6 +18,7 @@ from torrefy.schema import upgrade
 from torrefy.train.distributed import Processes
 from torrefy.train.feed import Batch, Feed, Peeked
 from torrefy.train.nets import Declared
+from torrefy.train.usable import Skipped, skipped
 from torrefy.weights.copy import copy_weights
 from torrefy.weights.load import read_net
 
@@ -83,6 +84,8 @@ class Scores:
     """The outputs that count in the loss, and the factor of each."""
     iterations: int
     """How many batches there were."""
+    skipped: Skipped
+    """What was passed over."""
 
 
 def score(
@@ -125,4 +128,4 @@ def score(
         blobs = averages(net, feed, iterations)
     finally:
         feed.close()
-    return Scores(blobs, dict(net.loss_weights), iterations)
+    return Scores(blobs, dict(net.loss_weights), iterations, skipped([feed]))
