@@ -37,7 +37,8 @@ def problem(tmp_path: Path) -> Path:
 def test_a_net_is_trained_tested_and_gone_on_with(run: Run) -> None:
     result = run("train", "solver.prototxt")
     assert result.exit_code == 0
-    first, *scores, last = result.stdout.splitlines()
+    first, *scores, run_folder, last = result.stdout.splitlines()
+    assert run_folder == "run folder snap.run: history, curves, log"
     assert first.startswith("trained at iteration 30, loss ")
     assert [line.split()[:4] for line in scores] == [
         ["test", "net", "0:", "loss"], ["test", "net", "0:", "accuracy"],
@@ -45,7 +46,7 @@ def test_a_net_is_trained_tested_and_gone_on_with(run: Run) -> None:
     assert last == "wrote snap_iter_30.solverstate"
     assert "Iteration 10 (" in result.stderr
     assert "Iteration 15, Testing net (#0)\n" in result.stderr
-    again = run("train", "solver.prototxt", "--resume", ".", "--json")
+    again = run("train", "solver.prototxt", "--resume", "snap.run", "--json")
     assert again.exit_code == 0
     assert json.loads(again.stdout)["iteration"] == 30
     nothing = run("train", "solver.prototxt", "--resume", ".").stdout.splitlines()
@@ -57,6 +58,77 @@ def test_a_net_is_trained_tested_and_gone_on_with(run: Run) -> None:
     assert told["snapshots"] == ["snap_iter_30.solverstate"]
     assert told["scores"][0]["accuracy"][0] > 0.9
     assert "note: snap_iter_30.caffemodel: 3 layers got their weights\n" in fresh.stderr
+
+
+def test_tests_are_shown_as_a_table_and_what_is_best_is_marked(run: Run, problem: Path) -> None:
+    result = run("train", "solver.prototxt", "--log", "table", "--no-run")
+    head, *rows = result.stderr.splitlines()
+    assert head.split() == [
+        "iteration", "epoch", "train", "loss", "valid", "loss", "accuracy", "train/valid", "lr",
+        "images/s", "dur",
+    ]  # fmt: skip
+    assert [row.split()[0] for row in rows] == ["0", "15", "30"]
+    losses = [float(row.split()[-6].rstrip("*")) for row in rows[1:]]
+    assert [row.split()[-6].endswith("*") for row in rows[1:]] == [True, losses[1] < losses[0]]
+    assert not (problem / "snap.run").exists()
+
+
+def test_a_run_has_a_folder_for_all_that_comes_of_it(run: Run, problem: Path) -> None:
+    (problem / "solver.prototxt").write_text(
+        SOLVER.replace('"snap"', '"no/such/folder"') + PLAIN + " snapshot: 10"
+    )
+    result = run(
+        "train", "solver.prototxt", "-o", "runs/one", "--keep-last", "1", "--keep-best", "--json",
+        "--callback", "EarlyStopping patience: 1",
+    )  # fmt: skip
+    told = json.loads(result.stdout)
+    assert told["run"] == "runs/one"
+    assert told["snapshots"] == ["runs/one/folder_iter_30.solverstate"]
+    names = sorted(p.name for p in (problem / "runs/one").iterdir() if "folder" in p.name)
+    assert names == [
+        "folder_best.caffemodel", "folder_iter_30.caffemodel", "folder_iter_30.solverstate",
+        "folder_iter_30.torrefy.safetensors",
+    ]  # fmt: skip
+    again = run("train", "solver.prototxt", "-o", "runs/one", "--resume", "runs/one")
+    assert again.exit_code == 0
+
+
+def test_a_training_that_stops_early_says_why(run: Run, problem: Path) -> None:
+    text = SOLVER.replace("0.1", "0.0").replace("max_iter: 30", "max_iter: 3000")
+    (problem / "solver.prototxt").write_text(text + PLAIN)
+    result = run("train", "solver.prototxt", "--callback", "EarlyStopping patience: 2")
+    assert result.exit_code == 0
+    first, second, *_ = result.stdout.splitlines()
+    assert first.startswith("trained at iteration ")
+    assert second.startswith("ended before max_iter: no test was better than that of iteration ")
+
+
+def test_a_training_that_goes_wrong_ends_with_the_layer(run: Run, problem: Path) -> None:
+    (problem / "solver.prototxt").write_text(SOLVER.replace("0.1", "1e30"))
+    result = run("train", "solver.prototxt")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        'net.prototxt:6:1: layer "ip1": the loss of iteration '
+    )
+    assert not list(problem.glob("*.solverstate"))  # weights that are no numbers are not kept
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("-o", "a", "--no-run"), 2, "--run and --no-run contradict each other"),
+        (("--callback", "EarlyStoping"), 1, 'Did you mean "EarlyStopping"?'),
+        (("--callback", "KeepLast snapshots: 0"), 1, "snapshots must be at least 1, found 0"),
+        (("--keep-last", "0"), 2, "--keep-last"),
+    ],
+)
+def test_slips_about_callbacks_are_told(
+    run: Run, problem: Path, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    result = run("train", "solver.prototxt", *arguments)
+    assert result.exit_code == code
+    assert told in result.stderr
+    assert not (problem / "snap.run").exists()
 
 
 @pytest.mark.usefixtures("problem")
@@ -137,7 +209,7 @@ def test_what_was_learned_is_kept_when_the_data_end_a_run(run: Run, problem: Pat
     net = NET.replace("num_output: 3", "num_output: 2").replace(" shuffle: true", "")
     (problem / "net.prototxt").write_text(net)
     (problem / "solver.prototxt").write_text(SOLVER)
-    result = run("train", "solver.prototxt")
+    result = run("train", "solver.prototxt", "--no-verify")
     assert result.exit_code == 1
     (state,) = problem.glob("*.solverstate")
     lines = result.stderr.splitlines()

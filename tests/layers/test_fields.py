@@ -12,12 +12,12 @@ from torch import Tensor
 
 import torrefy
 from torrefy.errors import DefinitionError, PluginError
-from torrefy.layers.base import Layer, layer, snake_case
+from torrefy.layers.base import Layer, layer
 from torrefy.layers.describe import describe
 from torrefy.plugins import Lazy, added, hookimpl
 from torrefy.schema import new_message, parse_text, write_text
 from torrefy.schema.compose import FIRST, LAST, number_of
-from torrefy.schema.fields import Fields, Filler, field
+from torrefy.schema.fields import Fields, Filler, field, snake_case
 from torrefy.spec import L, NetSpec
 
 

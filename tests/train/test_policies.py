@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,20 @@ rates = st.floats(2**-20, 8, width=32)
 gammas = st.floats(0, 1, width=32)
 powers = st.floats(0, 4, width=32)
 steps = st.integers(1, 1_000_000)
+
+
+@pytest.mark.parametrize("most", [7, 10, 300])
+def test_the_one_cycle_is_that_of_torch(most: int) -> None:
+    param = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([param], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.5, total_steps=most)
+    for i in range(most):
+        text = f'base_lr: 0.5 max_iter: {most} lr_policy: "one_cycle"'
+        assert rate(text, i) == near(theirs.get_last_lr()[0])
+        if i < most - 1:
+            optimiser.step()
+            theirs.step()
+    assert rate(f"{text} min_lr: 0.01", most + 5) == near(0.01)
 
 
 @given(rates, gammas, steps, iterations)
@@ -110,6 +125,7 @@ def test_every_built_in_policy_is_found_by_its_name() -> None:
     assert list(policies()) == [one.name for one in BUILT_IN]
     assert list(policies()) == [
         "fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid", "cosine",
+        "one_cycle",
     ]  # fmt: skip
 
 
@@ -119,7 +135,7 @@ def test_every_built_in_policy_is_found_by_its_name() -> None:
         ('base_lr: 1 lr_policy: "stepp"', 's.prototxt:1:23: there is no lr_policy "stepp". Did you '
          'mean "step"?'),
         ('lr_policy: "adaptive"', 's.prototxt:1:12: there is no lr_policy "adaptive". There are '
-         "fixed, step, exp, inv, multistep, poly, sigmoid, cosine."),
+         "fixed, step, exp, inv, multistep, poly, sigmoid, cosine, one_cycle."),
         ("base_lr: 1", 's.prototxt:1:1: lr_policy is missing. Give lr_policy: "fixed" for a '
          "constant rate."),
         ('lr_policy: "step" gamma: 0.1', 's.prototxt:1:12: lr_policy "step" needs stepsize, which '

@@ -24,6 +24,7 @@ COMMANDS = {
     "layers": "List the layer types, or print the page of each TYPE.",
     "train": "Train a net as its solver says.",
     "test": "Average a net's outputs over its test data.",
+    "time": "Say how long each layer takes, forward and backward.",
     "classify": "Say what is in pictures.",
     "export": "Write a net with its weights as an ONNX file.",
     "data": "Build databases of pictures, compute their means, and look at them.",

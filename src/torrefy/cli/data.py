@@ -64,13 +64,15 @@ def create(
     from torrefy.data.sources.image_list import PictureSource, find_classes, read_list
 
     classes: list[str] = []
+    listed = None
     if Path(source).is_dir():
         classes, files, labels = find_classes(source)
         names = [Path(file).relative_to(source).as_posix() for file in files]
     else:
-        names, labels = read_list(source)
+        names, labels, listed = read_list(source)
         files = [root + name for name in names]
-    pictures = PictureSource(files, labels, size=_size(size), colour="GRAY" if gray else "BGR")
+    colour = "GRAY" if gray else "BGR"
+    pictures = PictureSource(files, labels, size=_size(size), colour=colour, listed=listed)
     with _progress("writing", len(pictures)) as told:
         created = create_lmdb(
             target,
@@ -100,8 +102,10 @@ def create(
 @click.argument("source")
 @click.argument("target", required=False)
 @click.option("--root", default="", metavar="TEXT", help="What is put before names in a list.")
+@click.option("--bad", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
+              help="What is done about pictures that can't be read.")  # fmt: skip
 @json_option
-def mean(*, source: str, target: str | None, root: str, as_json: bool) -> None:
+def mean(*, source: str, target: str | None, root: str, bad: str, as_json: bool) -> None:
     """Compute the mean of all pictures of SOURCE.
 
     With TARGET the mean image is written, as .npy or else as .binaryproto; all pictures must
@@ -114,14 +118,16 @@ def mean(*, source: str, target: str | None, root: str, as_json: bool) -> None:
 
     from torrefy.data.open import open_path
     from torrefy.data.statistics import channel_means, mean_of
-    from torrefy.data.transform import write_blob
+    from torrefy.schema.blobs import write_blob
 
     opened = open_path(source, root=root)
+    skipped: dict[str, str] = {}
+    passed = skipped if bad == "skip" else None
     with _progress("reading", len(opened)) as told:
         if target is None:
-            values = channel_means(opened, told)
+            values = channel_means(opened, told, passed)
         else:
-            image = mean_of(opened, told)
+            image = mean_of(opened, told, passed)
             values = image.mean(axis=(1, 2), dtype=np.float64)
     if target is not None:
         if target.endswith(".npy"):
@@ -131,9 +137,11 @@ def mean(*, source: str, target: str | None, root: str, as_json: bool) -> None:
         else:
             write_file(target, write_blob(image))
     if as_json:
-        about = {"source": source, "target": target, "pictures": len(opened)}
+        count = len(opened) - len(skipped)
+        about = {"source": source, "target": target, "pictures": count, "bad": skipped}
         print_json({"ok": True, **about, "mean_value": [float(v) for v in values]})
         return
+    _print_bad(skipped)
     click.echo("\n".join(f"mean_value: {value:.6g}" for value in values))
     if target is not None:
         click.echo(one_line(f"wrote {target}: {'x'.join(map(str, image.shape))}"))
@@ -147,7 +155,9 @@ def mean(*, source: str, target: str | None, root: str, as_json: bool) -> None:
 @click.option("--first", type=click.IntRange(0), default=10, show_default=True, metavar="N",
               help="How many records are listed, or are on the sheet.")  # fmt: skip
 @click.option("--root", default="", metavar="TEXT", help="What is put before names in a list.")
-@click.option("--sheet", metavar="PNG", help="Write the first pictures as one, to look at.")
+@click.option(
+    "--sheet", metavar="PNG", help="Write the first pictures and their labels as one picture."
+)
 @json_option
 def show(*, source: str, first: int, root: str, sheet: str | None, as_json: bool) -> None:
     """Show what SOURCE holds: records, labels, sizes, and what can't be read.
@@ -167,12 +177,13 @@ def show(*, source: str, first: int, root: str, sheet: str | None, as_json: bool
         from PIL import Image
 
         with io.BytesIO() as file:
-            Image.fromarray(contact_sheet(opened, first or 100)).save(file, "PNG")
+            sheet_of = contact_sheet(opened, first or 100, classes=_classes(source))
+            Image.fromarray(sheet_of).save(file, "PNG")
             write_file(sheet, file.getvalue())
     rows = []
     for index in range(min(first, len(opened))):
         key = opened.key(index)
-        if key not in found.bad:
+        if str(opened.place(index)) not in found.bad:
             picture, *rest = opened.item(index)
             shape = "x".join(map(str, picture.shape))
             label = f"{float(rest[0]):g}" if rest and not rest[0].ndim else ""
@@ -186,7 +197,7 @@ def show(*, source: str, first: int, root: str, sheet: str | None, as_json: bool
         about = {"source": source, "records": found.count, "labels": labels, "shapes": shapes}
         print_json({"ok": not found.bad, **about, "first": first_rows, "bad": found.bad})
     else:
-        _print_rows(rows)
+        _print_table(("record", "shape", "type", "label"), rows)
         click.echo(f"records  {found.count:,}")
         click.echo(one_line(f"shapes   {_counts(shapes)}"))
         click.echo(one_line(f"labels   {_counts(labels)}"))
@@ -220,8 +231,8 @@ def verify(
     """Look for what would spoil a training with SOURCE.
 
     Items that can't be read, labels that are no class, pictures that OTHER has too: the exit
-    code is then 1. Pictures that are there more than once, classes without an item and uneven
-    ones are told. SOURCE and OTHER are as for the other commands.
+    code is then 1. Several sizes, pictures that are there more than once, classes without an
+    item and uneven ones are told. SOURCE and OTHER are as for the other commands.
     """
     from torrefy.data.open import open_path
     from torrefy.data.verify import verify as look
@@ -240,15 +251,26 @@ def verify(
         )
     if as_json:
         labels = {f"{label:g}": count for label, count in sorted(found.labels.items())}
-        about = {"source": source, "looked_at": found.looked_at, "count": found.count}
+        about: dict[str, Any] = {"source": source}
+        about |= {"looked_at": found.looked_at, "count": found.count}
+        about["checks"] = [check._asdict() for check in found.checks()]
         more = {"outside": found.outside, "missing": found.missing, "leaked": found.leaked}
         rest = {"duplicates": found.duplicates, "bad": found.bad, "labels": labels}
         print_json({"ok": not found.wrong, **about, **more, **rest})
     else:
+        _print_table(("looked for", "", "found"), found.checks())
         for line in found.lines():
             click.echo(one_line(line))
     if found.wrong:
         click.get_current_context().exit(1)
+
+
+def _classes(source: str) -> Sequence[str]:
+    """The names of the classes of a folder; none of anything else."""
+    from torrefy.data.sources.image_list import find_classes
+
+    database = any(Path(source, name).exists() for name in ("data.mdb", "CURRENT"))
+    return find_classes(source)[0] if Path(source).is_dir() and not database else ()
 
 
 def _counts(counts: dict[str, int], most: int = 20) -> str:
@@ -257,13 +279,13 @@ def _counts(counts: dict[str, int], most: int = 20) -> str:
     return ", ".join(told) + (f", and {left} more" if left > 0 else "")
 
 
-def _print_rows(rows: Sequence[tuple[str, ...]]) -> None:
+def _print_table(names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.table import Table
 
     if not rows:
         return
     table = Table(box=None, pad_edge=False, header_style="")
-    for name in ("record", "shape", "type", "label"):
+    for name in names:
         table.add_column(name, justify="right" if name == "label" else "left")
     for row in rows:
         table.add_row(*map(one_line, row))

@@ -26,6 +26,8 @@ from torrefy.cli.output import json_option, one_line, print_json
               help="Keep pictures in memory with their channels last.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), metavar="N",
               help="Processes that read data (else: a core each but one, 4 at most).")  # fmt: skip
+@click.option("--bad-images", type=click.Choice(["fail", "skip"]), default="fail",
+              show_default=True, help="What becomes of data that can't be used.")  # fmt: skip
 @click.option("--stage", "stages", multiple=True, metavar="NAME",
               help="A stage that the net is in; may be given several times.")  # fmt: skip
 @click.option("--level", type=int, default=0, metavar="N", help="The net's level.")
@@ -41,6 +43,7 @@ def command(
     precision: str,
     channels_last: bool,
     workers: int | None,
+    bad_images: str,
     stages: tuple[str, ...],
     level: int,
     allow_python: tuple[str, ...],
@@ -53,7 +56,9 @@ def command(
     """
     from torrefy.train.scores import score
 
-    loading: dict[str, Any] = {} if workers is None else {"workers": workers}
+    loading: dict[str, Any] = {"bad": bad_images}
+    if workers is not None:
+        loading["workers"] = workers
     found = score(
         definition,
         weights,
@@ -71,10 +76,13 @@ def command(
             name: [v if math.isfinite(v) else None for v in blob.flatten().tolist()]
             for name, blob in found.blobs.items()
         }
-        print_json({"ok": True, "iterations": found.iterations, "blobs": blobs})
+        passed = {"skipped": found.skipped.items, "times_skipped": found.skipped.times}
+        print_json({"ok": True, "iterations": found.iterations, "blobs": blobs, **passed})
         return
     for name, blob in found.blobs.items():
         weight = found.loss_weights.get(name, 0.0)
         for value in blob.flatten().tolist():
             loss = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
             click.echo(one_line(f"{name} = {value:g}{loss}"))
+    if found.skipped.items:
+        click.echo(one_line(str(found.skipped)))

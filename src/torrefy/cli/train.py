@@ -8,16 +8,18 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from torrefy.cli.output import console, json_option, note_line, one_line, print_json
+from torrefy.cli.output import json_option, note_line, one_line, print_json
+from torrefy.cli.progress import showing
 from torrefy.errors import TorrefyError
 
 if TYPE_CHECKING:
+    from torrefy.train.distributed import Processes
     from torrefy.train.solver import Solver
+    from torrefy.train.usable import Skipped
 
 INTERRUPTED = 130
 """The exit code of a training that a signal ended before max_iter."""
@@ -27,7 +29,10 @@ INTERRUPTED = 130
     epilog="\b\nExample:\n  torrefy train solver.prototxt\n"
     "  torrefy train solver.prototxt --weights pretrained.caffemodel --device cuda\n"
     "  torrefy train solver.prototxt --device cuda --precision bf16 --channels-last --compile\n"
-    "  torrefy train solver.prototxt --resume snapshots/"
+    "  torrefy train solver.prototxt --resume snapshots/ --run runs/two\n"
+    "  torrefy train solver.prototxt --callback 'EarlyStopping patience: 5'\n"
+    "  torrefy train solver.prototxt --callback 'AdjustVariable start: 0.03 stop: 0.0001'\n"
+    "  torchrun --nproc-per-node 4 -m torrefy train solver.prototxt --device cuda"
 )
 @click.argument("solver")
 @click.option("--weights", multiple=True, metavar="FILE",
@@ -48,6 +53,24 @@ INTERRUPTED = 130
               help="Processes that read data (else: a core each but one, 4 at most).")  # fmt: skip
 @click.option("--bad-images", type=click.Choice(["fail", "skip"]), default="fail",
               show_default=True, help="What becomes of data that can't be used.")  # fmt: skip
+@click.option("--no-verify", is_flag=True,
+              help="Don't look at a sample of the data before.")  # fmt: skip
+@click.option("-o", "--run", metavar="FOLDER",
+              help="A folder for all that comes of the run, snapshots too.  [default: PREFIX.run "
+              "beside the snapshots, for all else]")  # fmt: skip
+@click.option("--no-run", is_flag=True, help="Write snapshots alone: no folder for the run.")
+@click.option("--log", type=click.Choice(["table", "caffe", "both", "none"]),
+              help="What is shown on stderr.  [default: table on a terminal, else Caffe's lines]",
+              )  # fmt: skip
+@click.option("--callback", "callbacks", multiple=True, metavar="'TYPE FIELD: …'",
+              help="Somebody who is told what happens; may be given several times.")  # fmt: skip
+@click.option("--keep-last", type=click.IntRange(1), metavar="N",
+              help="Remove this run's snapshots but the last N.")  # fmt: skip
+@click.option("--keep-best", is_flag=True,
+              help="Keep the weights that tested best as PREFIX_best.caffemodel.")  # fmt: skip
+@click.option("--tensorboard", is_flag=True, help="Write events for TensorBoard.")
+@click.option("--sync-batch-norm", is_flag=True,
+              help="Of several processes: BatchNorm goes by the batches of all.")  # fmt: skip
 @click.option("--allow-python", multiple=True, metavar="MODULE.CLASS",
               help="A class that Python layers may run.")  # fmt: skip
 @json_option
@@ -63,56 +86,120 @@ def command(
     deterministic: bool,
     workers: int | None,
     bad_images: str,
+    no_verify: bool,
+    run: str | None,
+    no_run: bool,
+    log: str | None,
+    callbacks: tuple[str, ...],
+    keep_last: int | None,
+    keep_best: bool,
+    tensorboard: bool,
+    sync_batch_norm: bool,
     allow_python: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Train a net as its solver says.
 
     SOLVER is a solver.prototxt; paths in it are relative to the working folder, as Caffe's.
-    Progress goes to stderr, in Caffe's lines at each `display`. Ctrl-C snapshots and stops, a
-    second one stops at once; SIGTERM snapshots and stops, SIGHUP snapshots and goes on.
+    Progress goes to stderr: on a terminal a table of the tests and a bar, else Caffe's lines. A
+    folder keeps what is needed to repeat the run, its history (history.csv, curves.png) and its
+    log. Ctrl-C snapshots and stops, a second one stops at once; SIGTERM snapshots and stops,
+    SIGHUP snapshots and goes on.
+
+    Under torchrun several processes train together, each on a GPU of its own: the batch is as many
+    times larger. Only the first prints and writes files. With --max-restarts a training whose
+    processes were started anew goes on from its last snapshot by itself.
     """
+    from torrefy.train.best import CheckpointBest
+    from torrefy.train.callbacks import parse_callback
+    from torrefy.train.keep import KeepLast
+    from torrefy.train.run import RunFolder
     from torrefy.train.solver import Solver
+    from torrefy.train.tensorboard import TensorBoard
+    from torrefy.train.usable import Skipped, look, skipped
 
     loading: dict[str, Any] = {"bad": bad_images}
     if workers is not None:
         loading["workers"] = workers
+    if run is not None and no_run:
+        raise click.UsageError("--run and --no-run contradict each other")
     begun = time.monotonic()
-    trained = Solver(
-        solver,
-        weights=list(weights) or None,
-        resume=resume,
-        device=device,
-        loading=loading,
-        allow_python=allow_python,
-        precision=precision,
-        compile=compiled,
-        channels_last=channels_last,
-        deterministic=deterministic,
-    )
-    for note in trained.notes:
-        click.echo(note_line(solver, note), err=True)
-    written: list[Path] = []
-    with _progress(trained), _signals(trained):
-        begin = trained.iteration
-        try:
-            trained.solve()
-        except TorrefyError:
-            if trained.iteration > begin and not _is_snapshot(trained):
-                _save_before_giving_up(trained)
-            raise
-        if trained.stopped and not _is_snapshot(trained):
-            trained.snapshot()
-    if trained.last_snapshot is not None:
-        written.append(trained.last_snapshot)
-    _tell(trained, begin, written, time.monotonic() - begun, as_json)
+    with _joined(device) as processes:
+        told = [parse_callback(text) for text in callbacks]
+        if keep_last is not None:
+            told.append(KeepLast(snapshots=keep_last))
+        told += [CheckpointBest()] * keep_best + [TensorBoard()] * tensorboard
+        trained = Solver(
+            solver,
+            weights=list(weights) or None,
+            resume=resume,
+            loading=loading,
+            callbacks=[*([] if run or no_run else [RunFolder()]), *told],
+            run=run,
+            sync_batch_norm=sync_batch_norm,
+            processes=processes,
+            allow_python=allow_python,
+            precision=precision,
+            compile=compiled,
+            channels_last=channels_last,
+            deterministic=deterministic,
+        )
+        feeds = (trained.feed, *trained.test_feeds)
+        if trained.leads:
+            for note in (*trained.notes, *(() if no_verify else look(feeds))):
+                click.echo(note_line(solver, note), err=True)
+        log = log or ("table" if sys.stderr.isatty() else "caffe")
+        with showing(log if trained.leads else "none") as shown, _signals(trained):
+            trained.callbacks.all.extend(shown)
+            begin = trained.iteration
+            _solve(trained)
+        passed = Skipped.of_all(processes.all(skipped(feeds)))
+    if trained.leads:
+        _tell(trained, begin, passed, time.monotonic() - begun, as_json)
     if trained.stopped and trained.iteration < trained.parameter.max_iter:
         sys.stdout.flush()
         click.get_current_context().exit(INTERRUPTED)
 
 
+@contextlib.contextmanager
+def _joined(device: str) -> Iterator[Processes]:
+    """The processes of this training. Where it fails one of them tells why, and all end."""
+    from torrefy.train.distributed import Processes, join, leave
+
+    processes: Processes | None = None
+    try:
+        processes = join(device)
+        yield processes
+    except BaseException as error:
+        processes = processes or Processes()  # met, but without a GPU for this one
+        processes.break_up()
+        if processes.speaks:
+            raise
+        click.get_current_context().exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+    leave()
+
+
+def _solve(solver: Solver) -> None:
+    from torrefy.train.divergence import DivergedError
+
+    begin = solver.iteration
+    try:
+        solver.solve()
+    except DivergedError:
+        raise  # what was learned last is what went wrong
+    except TorrefyError:
+        solver.processes.break_up()
+        if solver.leads and solver.iteration > begin and not _is_snapshot(solver):
+            _save_before_giving_up(solver)
+        raise
+    if solver.stopped and not _is_snapshot(solver):
+        solver.snapshot()
+
+
 def _save_before_giving_up(solver: Solver) -> None:
     """Keep what was learned when the data, say, end a run."""
+    if not all(one.blob.isfinite().all() for one in solver.learned):
+        return  # another process has seen a loss that is no number
     with contextlib.suppress(TorrefyError):  # the disk may be what failed
         solver.snapshot()
         click.echo(one_line(f"wrote {solver.last_snapshot} before giving up"), err=True)
@@ -124,17 +211,22 @@ def _is_snapshot(solver: Solver) -> bool:
     return last is not None and f"_iter_{solver.iteration}." in last.name
 
 
-def _tell(solver: Solver, begin: int, written: list[Path], seconds: float, as_json: bool) -> None:
+def _tell(solver: Solver, begin: int, passed: Skipped, seconds: float, as_json: bool) -> None:
+    from torrefy.train.run import RunFolder
+
     scores = [
         {name: blob.flatten().tolist() for name, blob in of_net.items()} for of_net in solver.scores
     ]
     loss = solver.smoothed_loss
+    written = [solver.last_snapshot] if solver.last_snapshot is not None else []
+    run = next((one.path for one in solver.callbacks.all if isinstance(one, RunFolder)), None)
     if as_json:
         print_json(
             {
                 "ok": True,
                 "iteration": solver.iteration,
                 "stopped": solver.stopped,
+                "finished": solver.finished or None,
                 "loss": loss if math.isfinite(loss) else None,
                 "scores": [
                     {name: [v if math.isfinite(v) else None for v in values]
@@ -142,6 +234,9 @@ def _tell(solver: Solver, begin: int, written: list[Path], seconds: float, as_js
                     for of_net in scores
                 ],
                 "snapshots": [str(path) for path in written],
+                "skipped": passed.items,
+                "times_skipped": passed.times,
+                "run": str(run) if run is not None else None,
                 "seed": solver.seed,
                 "seconds": round(seconds, 3),
             }
@@ -153,68 +248,32 @@ def _tell(solver: Solver, begin: int, written: list[Path], seconds: float, as_js
     else:
         state = "stopped" if solver.stopped else "trained"
         click.echo(f"{state} at iteration {solver.iteration}, loss {loss:g}, {seconds:.1f} s")
+    if solver.finished:
+        click.echo(one_line(f"ended before max_iter: {solver.finished}"))
     for number, of_net in enumerate(scores):
         for name, values in of_net.items():
             told = " ".join(f"{value:g}" for value in values[:10])
             more = f" and {len(values) - 10} more" if len(values) > 10 else ""
             click.echo(one_line(f"test net {number}: {name} {told}{more}"))
+    if passed.items:
+        click.echo(one_line(str(passed)))
+    if run is not None:
+        click.echo(one_line(f"run folder {run}: history, curves, log"))
     for path in written:
         click.echo(one_line(f"wrote {path}"))
 
 
 @contextlib.contextmanager
-def _progress(solver: Solver) -> Iterator[None]:
-    """Caffe's lines on stderr, and on a terminal a bar below them."""
-    out = console(stderr=True)
-
-    def line(text: str) -> None:
-        out.print(one_line(text))
-
-    solver.log = line
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}", markup=False),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=out) as bars:
-        most = solver.parameter.max_iter
-        task = bars.add_task("", total=most, completed=solver.iteration, told="")
-        shown, begun, first = 0.0, time.monotonic(), solver.iteration
-
-        def show() -> None:
-            nonlocal shown
-            now = time.monotonic()
-            if now - shown < 0.5 and solver.iteration < most:
-                return  # reading a loss waits for the GPU
-            shown = now
-            speed = (solver.iteration - first) / max(now - begun, 1e-9)
-            told = f"loss {solver.smoothed_loss:.4g}  lr {solver.lr:.3g}  {speed:.3g} iter/s"
-            bars.update(task, completed=solver.iteration, told=told)
-
-        solver.after_update = show
-        yield
-
-
-@contextlib.contextmanager
 def _signals(solver: Solver) -> Iterator[None]:
     """What signals mean while a solver trains."""
+    told: list[int] = []
 
     def stop(number: int, _: object) -> None:
-        if solver.stopped and number == signal.SIGINT:
+        if told and number == signal.SIGINT:
             raise KeyboardInterrupt
-        click.echo("stopping after this iteration, with a snapshot; Ctrl-C stops now", err=True)
+        told.append(number)
+        if solver.leads:
+            click.echo("stopping after this iteration, with a snapshot; Ctrl-C stops now", err=True)
         solver.stop()
 
     def snapshot(*_: object) -> None:

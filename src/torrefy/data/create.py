@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from torrefy.data.draws import permutation
-from torrefy.data.pictures import read_picture
 from torrefy.data.resize import resize
 from torrefy.data.sources.datum import write_datum
 from torrefy.data.sources.image_list import PictureSource
@@ -34,7 +33,7 @@ class Created:
 
     records: int = 0
     bad: dict[str, str] = field(default_factory=dict)
-    """The pictures that were passed over, and what is wrong with each."""
+    """Where pictures are named that were passed over, and what is wrong with each."""
 
 
 def create_lmdb(
@@ -90,7 +89,7 @@ def create_lmdb(
                         raise RecordError(
                             f"the picture is {found[1]}x{found[0]}, and the first one "
                             f"{(shape or found)[1]}x{(shape or found)[0]}",
-                            place=Place(source.key(index)),
+                            place=source.place(index),
                         )
                     shape = shape or found
                     key = f"{created.records:08d}_{called[index]}"
@@ -99,7 +98,7 @@ def create_lmdb(
                 except (PictureError, RecordError) as error:
                     if bad != "skip":
                         raise
-                    created.bad[source.key(index)] = str(error)
+                    created.bad[str(source.place(index))] = str(error)
                 if len(waiting) == COMMIT or done == len(source):
                     _commit(database, waiting)
                     waiting.clear()
@@ -141,10 +140,10 @@ def _record(source: PictureSource, index: int, encoded: bool) -> tuple[bytes, tu
     label = float(source.labels[index])
     if label != int(label) or not -(1 << 31) <= label < 1 << 31:
         raise RecordError(
-            f"the label {label:g} is no whole number of 32 bits", place=Place(source.key(index))
+            f"the label {label:g} is no whole number of 32 bits", place=source.place(index)
         )
     file = source.files[index]
-    picture: NDArray[np.uint8] = read_picture(file, source.colour)
+    picture: NDArray[np.uint8] = source.read(index)
     whole = source.size is None and source.colour != "GRAY"
     if source.size is not None:
         picture = resize(picture, *source.size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -14,7 +13,16 @@ from torch import Tensor, nn
 from torrefy.errors import LayerError, PluginError
 from torrefy.layers.fillers import unfit
 from torrefy.schema import schema
-from torrefy.schema.fields import Field, FieldError, Fields, declared, has_fields, is_fields, values
+from torrefy.schema.fields import (
+    Field,
+    FieldError,
+    Fields,
+    declared,
+    has_fields,
+    is_fields,
+    snake_case,
+    values,
+)
 
 Shape = tuple[int, ...]
 
@@ -318,12 +326,6 @@ def _check_names(cls: type[Layer]) -> None:
                 hint="Call it otherwise, or declare it by the hook torrefy_schema_fields and "
                 f"read it as self.p.{name}.",
             )
-
-
-def snake_case(name: str) -> str:
-    """A type's name as Caffe calls its parameters: PriorBox is prior_box, ReLU6 relu6."""
-    name = re.sub(r"[A-Z]*ReLU", lambda match: match[0].capitalize(), name)
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def shape_text(shape: Sequence[int]) -> str:

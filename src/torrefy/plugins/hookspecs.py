@@ -121,6 +121,29 @@ def torrefy_lr_policies() -> Iterable[Any]:  # type: ignore[empty-body]
 
 
 @hookspec
+def torrefy_train_callbacks() -> Iterable[type[Any]]:  # type: ignore[empty-body]
+    """Callbacks: `Callback` subclasses made with `@callback("Type")`. Since 0.1.
+
+    A solver's text names them, `callback { type: "Cooldown" cooldown_param { seconds: 60 } }`;
+    fields that a class declares become its parameters. The module is imported whenever a text is
+    read: what is dear, torch too, is imported in the methods.
+
+    Example:
+        @callback("Cooldown")
+        class Cooldown(Callback):
+            "Lets the machine cool down after each test."
+            seconds: float = field(30.0, doc="how long", at_least=0)
+
+            def on_test(self, solver):
+                time.sleep(self.seconds)
+
+        @hookimpl
+        def torrefy_train_callbacks():
+            return [Cooldown]
+    """
+
+
+@hookspec
 def torrefy_zoo_paths() -> Iterable[Path]:  # type: ignore[empty-body]
     """Folders that hold zoo models, one folder a model with its card.prototxt. Since 0.1.
 

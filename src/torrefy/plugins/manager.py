@@ -26,7 +26,7 @@ BUILT_IN = {
     "torrefy.data": ("torrefy_sources",),
     "torrefy.layers": ("torrefy_layers", "torrefy_fillers"),
     "torrefy.lint": ("torrefy_lint_rules",),
-    "torrefy.train": ("torrefy_solvers", "torrefy_lr_policies"),
+    "torrefy.train": ("torrefy_solvers", "torrefy_lr_policies", "torrefy_train_callbacks"),
     "torrefy.weights": ("torrefy_weight_formats",),
     "torrefy.zoo": ("torrefy_zoo_paths",),
 }

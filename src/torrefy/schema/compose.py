@@ -32,6 +32,12 @@ from torrefy.schema.fields import (
 DESCRIPTORS = "schema.binpb"
 """protos/*.proto, compiled once (`make protos`); a test holds it in step with the texts."""
 LAYER = "caffe.LayerParameter"
+ONE_CLASS = {
+    "torrefy_layers": (LAYER, False),
+    "torrefy_train_callbacks": ("caffe.CallbackParameter", True),
+}
+"""Hooks that give classes whose fields are parameters: the message that these are added to, and
+whether it is so for the built-in ones, too (those of Caffe's layers stand in protos/)."""
 FIRST, LAST = 20_000_000, (1 << 29) - 1
 """Plugins' field numbers. No fork of Caffe has numbers as high; protobuf has none higher."""
 
@@ -263,7 +269,7 @@ def number_of(name: str) -> int:
 
 
 def _claims() -> list[Claim]:
-    """What plugins add: by `torrefy_schema_fields`, and as the fields of one-class layers."""
+    """What plugins add: by `torrefy_schema_fields`, and as the fields of one-class things."""
     found = []
     for given in contributions("torrefy_schema_fields", built_in=False):
         kind = given.thing
@@ -274,18 +280,19 @@ def _claims() -> list[Claim]:
             )
             continue
         found += _declared(given.plugin, kind, kind.extends)
-    for given in contributions("torrefy_layers", built_in=False):
-        cls = given.thing
-        if not isinstance(cls, type):
-            continue  # a Lazy, or a mistake that is told where layers are made
-        param = str(getattr(cls, "param", ""))
-        if has_fields(cls) and param:
-            try:
-                whole = Field(param, _parameters_of(cls))
-            except PluginError as error:
-                given.plugin.fail(str(error))
-                continue
-            found.append(Claim(given.plugin, LAYER, whole))
+    for hook, (message, built_in) in ONE_CLASS.items():
+        for given in contributions(hook, built_in):
+            cls = given.thing
+            if not isinstance(cls, type):
+                continue  # a Lazy, or a mistake that is told where such things are made
+            param = str(getattr(cls, "param", ""))
+            if has_fields(cls) and param:
+                try:
+                    whole = Field(param, _parameters_of(cls))
+                except PluginError as error:
+                    given.plugin.fail(str(error))
+                    continue
+                found.append(Claim(given.plugin, message, whole))
     return found
 
 
@@ -298,7 +305,7 @@ def _declared(plugin: Plugin, cls: type[Any], message: str) -> list[Claim]:
 
 
 def _parameters_of(cls: type[Any]) -> type[Any]:
-    """The fields of a layer class as a class of their own, called as Caffe calls parameters."""
+    """The fields of a class as a class of their own, called as Caffe calls parameters."""
     made = type(f"{cls.__name__}Parameter", (Fields,), {"__module__": cls.__module__})
     made.__torrefy_fields__ = declared(cls)  # type: ignore[attr-defined]
     return made

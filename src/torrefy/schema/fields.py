@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
 from google.protobuf.message import Message
 
-from torrefy.errors import PluginError
+from torrefy.errors import PluginError, did_you_mean
 
 Filler = typing.NewType("Filler", object)
 """The kind of a field that holds a FillerParameter; its value is the protobuf message."""
@@ -320,25 +320,72 @@ def values(cls: type[Any], message: Any, path: str = "") -> Iterator[tuple[str, 
     """
     for name, one in declared(cls).items():
         place = f"{path}{name}"
-        if one.repeated:
-            given = [] if message is None else getattr(message, name)
-            yield (
-                name,
-                tuple(_value(one, v, f"{place}.{i}", message) for i, v in enumerate(given)),
-            )
-        elif message is not None and message.HasField(name):
-            yield name, _value(one, getattr(message, name), place, message)
-        elif one.required:
-            raise FieldError(place, f"{name} is missing", f"Give {name}: …")
-        elif one.kind is Filler:
-            yield name, None if one.optional or message is None else getattr(message, name)
-        elif is_fields(one.kind):
-            yield name, None if one.optional else one.kind.read(None, f"{place}.")
+        if message is None:
+            yield name, _absent(one, place)
+        elif one.repeated:
+            given = enumerate(getattr(message, name))
+            yield name, tuple(_value(one, value, f"{place}.{i}") for i, value in given)
+        elif message.HasField(name):
+            yield name, _value(one, getattr(message, name), place)
+        elif one.kind is Filler and not one.optional:
+            yield name, getattr(message, name)
         else:
-            yield name, one.default
+            yield name, _absent(one, place)
 
 
-def _value(one: Field, value: Any, place: str, message: Any) -> Any:
+def _absent(one: Field, place: str) -> Any:
+    """What a field is that nothing gives.
+
+    Raises:
+        FieldError: it must be given.
+    """
+    if one.required:
+        raise FieldError(place, f"{one.name} is missing", f"Give {one.name}: …")
+    if one.repeated:
+        return ()
+    if one.optional or one.kind is Filler:
+        return one.default if one.default is not NOTHING else None
+    return one.kind.read(None, f"{place}.") if is_fields(one.kind) else one.default
+
+
+def given_values(cls: type[Any], given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields of a class with values given in Python: as `values` gives a message's.
+
+    Raises:
+        FieldError: a field is unknown or missing, or doesn't take its value.
+    """
+    fields = declared(cls)
+    for name in given:
+        if name not in fields:
+            hint = did_you_mean(name, fields) or f"There are {', '.join(fields) or 'none'}."
+            raise FieldError(name, f'there is no field "{name}"', hint)
+    for name, one in fields.items():
+        yield name, _checked(one, given[name]) if name in given else _absent(one, name)
+
+
+def _checked(one: Field, value: Any) -> Any:
+    """A value given in Python, as a message's would be."""
+    if value is None and one.optional:
+        return None
+    items = tuple(value) if one.repeated and not isinstance(value, (str, bytes)) else (value,)
+    for item in items:
+        fits = item.__class__ is one.kind if is_fields(one.kind) else _fits(one.kind, item)
+        if not fits:
+            kinds = list(one.kind) if isinstance(one.kind, Mapping) else [one.kind.__name__]
+            raise FieldError(one.name, f"{one.name} must be {' or '.join(kinds)}, found {item!r}")
+        if not one.takes(item):
+            raise FieldError(one.name, f"{one.name} must be {one.limits}, found {item:g}")
+    made = tuple(float(item) if one.kind is float else item for item in items)
+    return made if one.repeated else made[0]
+
+
+def snake_case(name: str) -> str:
+    """A type's name as Caffe calls its parameters: PriorBox is prior_box, ReLU6 relu6."""
+    name = re.sub(r"[A-Z]*ReLU", lambda match: match[0].capitalize(), name)
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _value(one: Field, value: Any, place: str) -> Any:
     if isinstance(one.kind, Mapping):
         return next(name for name, number in one.kind.items() if number == value)
     if is_fields(one.kind):

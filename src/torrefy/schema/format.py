@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from google.protobuf import text_format
@@ -146,7 +147,9 @@ class _Reader:
                 self.at += 1
             else:
                 item = self.field()
-                item.above = above + item.above
+                item.above = [
+                    line for line, next_ in pairwise([*above, *item.above, ".."]) if line or next_
+                ]  # empty lines of both sides are one
                 item.blank = blank
                 found.append(item)
                 above, blank = [], False

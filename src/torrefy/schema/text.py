@@ -216,7 +216,11 @@ class _Parser:
         if colon:
             self.next()
         owner = self.schema.owners.get((descriptor.full_name, name))
-        if owner is not None and (descriptor.full_name, name) not in self.schema.disputed:
+        if (
+            owner
+            and not owner.built_in
+            and (descriptor.full_name, name) not in self.schema.disputed
+        ):
             self.present.add(owner.name)
         inner = field.message_type
         if inner is None and not colon:

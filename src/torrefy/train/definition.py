@@ -22,7 +22,6 @@ MESSAGE = "caffe.SolverParameter"
 READ_OVER = {
     "solver_mode": "the device is chosen by the argument `device`",
     "device_id": "the device is chosen by the argument `device`",
-    "layer_wise_reduce": "there is one process",
     "snapshot_diff": "gradients are not written",
 }
 """Fields that change nothing here, and why."""
@@ -42,16 +41,13 @@ class Plan:
     kind: type[SolverOptimizer]
     notes: tuple[str, ...]
     """What was upgraded, and what is read over."""
+    snapshot_prefix: str
+    """What the names of snapshots begin with."""
 
     @property
     def parameter(self) -> Any:
         """The SolverParameter."""
         return self.definition.message
-
-    @property
-    def snapshot_prefix(self) -> str:
-        """What the names of snapshots begin with."""
-        return snapshot_prefix(self.definition)
 
     @property
     def snapshot_format(self) -> str:
@@ -63,11 +59,13 @@ class Plan:
         return self.kind(params, **self.kind.options(self.parameter))
 
 
-def read_solver(solver: str | Path | Definition | Message) -> Plan:
+def read_solver(solver: str | Path | Definition | Message, run: str | Path | None = None) -> Plan:
     """Read a solver and find what it asks for.
 
     Args:
         solver: a prototxt's path, a definition read before, or a SolverParameter.
+        run: the folder that snapshots are written to, made when they are; None: that of
+            `snapshot_prefix`.
 
     Raises:
         DefinitionError: with all that is wrong with it, save for its nets.
@@ -82,6 +80,14 @@ def read_solver(solver: str | Path | Definition | Message) -> Plan:
         )
     definition = upgrade(solver)
     problems = list(_numbers(definition))
+    prefix = snapshot_prefix(definition)
+    if run is not None:
+        prefix = str(Path(run) / Path(prefix).name)
+    elif definition.message.snapshot or definition.message.snapshot_after_train:
+        try:
+            snapshots.check_folder(prefix, definition.place("snapshot_prefix"))
+        except TorrefyError as error:
+            problems.extend(error.problems)
     policy: Policy | None = None
     kind: type[SolverOptimizer] | None = None
     try:
@@ -101,7 +107,7 @@ def read_solver(solver: str | Path | Definition | Message) -> Plan:
         if parameter.HasField(name)
     ]
     missing = [f"{definition.place()}: {told}" for told in _missing(parameter)]
-    return Plan(definition, policy, kind, (*definition.notes, *notes, *missing))
+    return Plan(definition, policy, kind, (*definition.notes, *notes, *missing), prefix)
 
 
 def _missing(parameter: Any) -> Iterator[str]:
@@ -143,12 +149,6 @@ def _numbers(definition: Definition) -> Iterator[Problem]:
         hint = did_you_mean(kind, REGULARISATIONS) or "It is L2 or L1."
         place = definition.place("regularization_type")
         yield Problem(f'there is no regularization_type "{kind}"', place, hint=hint)
-    if parameter.snapshot or parameter.snapshot_after_train:
-        try:
-            place = definition.place("snapshot_prefix")
-            snapshots.check_folder(snapshot_prefix(definition), place)
-        except TorrefyError as error:
-            yield from error.problems
 
 
 def _kind(definition: Definition) -> type[SolverOptimizer]:

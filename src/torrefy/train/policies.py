@@ -114,12 +114,32 @@ def cosine(parameter: Any, progress: Progress) -> float:
     """
     start = min(parameter.warmup_iter, parameter.max_iter - 1)
     passed = max(0, progress.iteration - start) / (parameter.max_iter - start)
-    wave = (1 + math.cos(math.pi * min(1.0, passed))) / 2
-    return float(parameter.min_lr + (parameter.base_lr - parameter.min_lr) * wave)
+    return _half_wave(parameter.base_lr, parameter.min_lr, min(1.0, passed))
 
 
-BUILT_IN = (fixed, step, exponential, inverse, multistep, polynomial, sigmoid, cosine)
-"""Caffe's seven, and the cosine."""
+@policy("one_cycle", ("max_iter",))
+def one_cycle(parameter: Any, progress: Progress) -> float:
+    """From base_lr / 25 up to base_lr over 30 % of max_iter, then down to min_lr, in half waves.
+
+    Not of Caffe (Smith and Topin 2018, arXiv:1708.07120); as torch's OneCycleLR with its
+    defaults, base_lr being its max_lr. Without min_lr it ends at base_lr / 250,000. The momentum
+    goes the other way in the paper: two callbacks AdjustVariable, or none.
+    """
+    peak, last = float(parameter.base_lr), parameter.max_iter - 1
+    end = parameter.min_lr if parameter.HasField("min_lr") else peak / 250_000
+    rise = 0.3 * parameter.max_iter - 1
+    at = min(progress.iteration, last)
+    if at <= rise:
+        return _half_wave(peak / 25, peak, at / rise)
+    return _half_wave(peak, end, (at - rise) / (last - rise))
+
+
+def _half_wave(start: float, stop: float, share: float) -> float:
+    return stop + (start - stop) * (1 + math.cos(math.pi * share)) / 2
+
+
+BUILT_IN = (fixed, step, exponential, inverse, multistep, polynomial, sigmoid, cosine, one_cycle)
+"""Caffe's seven, the cosine and the one cycle."""
 
 
 @cached

@@ -15,9 +15,11 @@ from torrefy.graph import state_of
 from torrefy.net.net import Net, find_device
 from torrefy.net.stored import read_weights
 from torrefy.schema import upgrade
+from torrefy.train.distributed import Processes
 from torrefy.train.execution import Execution, Forward, widened
-from torrefy.train.feed import Batch, Feed
+from torrefy.train.feed import Batch, Feed, Peeked
 from torrefy.train.nets import Declared
+from torrefy.train.usable import Skipped, skipped
 from torrefy.weights.copy import copy_weights
 from torrefy.weights.load import read_net
 
@@ -25,10 +27,11 @@ from torrefy.weights.load import read_net
 def averages(
     net: Net,
     forward: Forward,
-    feed: Feed,
+    feed: Peeked,
     count: int,
     *,
     with_loss: bool = False,
+    processes: Processes | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, Tensor] | None:
     """Each output averaged over so many batches, on the CPU.
@@ -37,13 +40,21 @@ def averages(
         net: in phase test.
         forward: runs its passes.
         feed: where batches come from.
-        count: how many are taken.
+        count: how many are taken. Of several processes each takes its share, and the average is
+            over all; but as many each where a program has handed over its own batches.
         with_loss: whether "loss", the weighted sum of what counts in the loss, is added where no
             output is called so.
+        processes: who runs the same net; None: this one alone.
         stopped: asked before each batch; once it says True there are no averages, but None.
     """
     sums: dict[str, Tensor] = {}
-    for _ in range(count):
+    mine = total = count
+    if processes is not None and processes.together:
+        if feed.divided(processes.world):
+            mine = processes.share(feed.number(processes.world), count)
+        else:
+            total = count * processes.world
+    for _ in range(mine):
         if stopped():
             return None
         with torch.no_grad():
@@ -54,7 +65,12 @@ def averages(
         for name, top in tops.items():
             wide = widened(top)  # a sum of many needs its digits
             sums[name] = sums[name] + wide if name in sums else wide
-    return {name: (total / count).cpu() for name, total in sums.items()}
+    sums = {name: top.cpu() for name, top in sums.items()}
+    if processes is not None:
+        of_each, sums = processes.all(sums), {}
+        for name, top in (pair for one in of_each for pair in one.items()):
+            sums[name] = sums[name] + top if name in sums else top
+    return {name: top / total for name, top in sums.items()}
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,8 @@ class Scores:
     """The outputs that count in the loss, and the factor of each."""
     iterations: int
     """How many batches there were."""
+    skipped: Skipped
+    """What was passed over."""
 
 
 def score(
@@ -115,4 +133,4 @@ def score(
         blobs = averages(net, execution.prepare(net), feed, iterations) or {}
     finally:
         feed.close()
-    return Scores(blobs, dict(net.loss_weights), iterations)
+    return Scores(blobs, dict(net.loss_weights), iterations, skipped([feed]))
