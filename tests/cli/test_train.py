@@ -281,3 +281,27 @@ def test_signals_snapshot_and_stop(problem: Path) -> None:
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert int(out.split()[3].rstrip(",")) > max(states)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of Unix")
+def test_however_often_ctrl_c_comes_the_end_is_quiet_and_130(problem: Path) -> None:
+    (problem / "solver.prototxt").write_text(
+        SOLVER.replace("max_iter: 30", "max_iter: 10000000") + "display: 1"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "torrefy", "train", "solver.prototxt", "--no-run"],
+        cwd=problem, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        while "Iteration" not in process.stderr.readline():
+            assert process.poll() is None
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+            time.sleep(0.005)
+        out, err = process.communicate(timeout=60)
+    told = [line for line in err.splitlines() if not line.startswith(("Iteration", "  "))]
+    assert process.returncode == 130, err
+    assert (out, told[-1]) == ("", "interrupted")
+    assert set(told[:-1]) <= {"stopping after this iteration, with a snapshot; Ctrl-C stops now"}

@@ -206,7 +206,7 @@ def test_what_is_left_out_and_so_is_0_is_noted(make: Make) -> None:
     assert make("test_interval: 5", text=text).notes == [
         "solver.prototxt:1:1: base_lr is not given and so is 0: nothing is learned",
         "solver.prototxt:1:1: max_iter is not given and so is 0: solve makes no step",
-        "solver.prototxt:1:1: test_interval is given, but no test_iter: nothing is tested",
+        "solver.prototxt:4:16: test_interval is given, but no test_iter: nothing is tested",
     ]
 
 

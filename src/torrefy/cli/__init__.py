@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -24,7 +26,7 @@ COMMANDS = {
     "layers": "List the layer types, or print the page of each TYPE.",
     "train": "Train a net as its solver says.",
     "test": "Average a net's outputs over its test data.",
-    "time": "Say how long each layer takes, forward and backward.",
+    "time": "Tell how long a net and each of its layers take.",
     "classify": "Say what is in pictures.",
     "export": "Write a net with its weights as an ONNX file.",
     "data": "Build databases of pictures, compute their means, and look at them.",
@@ -99,6 +101,8 @@ class Commands(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise  # click knows what to do: wrong usage, an exit code, a reader that has gone
         except KeyboardInterrupt:
+            with contextlib.suppress(ValueError):  # only the main thread gets signals
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends: one more changes nothing
             click.echo("interrupted", err=True)
             ctx.exit(130)
         except Exception as error:  # noqa: BLE001  every error is told in one place

@@ -290,4 +290,5 @@ def _signals(solver: Solver) -> Iterator[None]:
         yield
     finally:
         for number, handler in old.items():
-            signal.signal(number, handler)
+            ending = solver.stopped and number == signal.SIGINT  # one more changes nothing
+            signal.signal(number, signal.SIG_IGN if ending else handler)

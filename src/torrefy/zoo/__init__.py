@@ -8,7 +8,7 @@ from torrefy.plugins.hookspecs import hookimpl
 from torrefy.zoo.cache import cache_folder
 from torrefy.zoo.cards import Card, cards, find_card
 from torrefy.zoo.labels import labels, read_labels
-from torrefy.zoo.pull import Pulled, pull, pull_sample
+from torrefy.zoo.pull import Pulled, pull, pull_definition, pull_sample
 
 __all__ = [
     "Card",
@@ -18,6 +18,7 @@ __all__ = [
     "find_card",
     "labels",
     "pull",
+    "pull_definition",
     "pull_sample",
     "read_labels",
 ]

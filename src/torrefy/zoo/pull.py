@@ -32,6 +32,17 @@ def pull(name: str) -> Pulled:
         return Pulled(card, _definition(card, sources), _weights(card, sources))
 
 
+def pull_definition(name: str) -> Path:
+    """A zoo model's definition alone, from the cache or fetched into it.
+
+    Raises:
+        ZooError: no such model, or its definition can't be had.
+    """
+    card = find_card(name)
+    with Sources(card.name) as sources:
+        return _definition(card, sources)
+
+
 def pull_sample(card: Card) -> Path | None:
     """The picture to try a model with, of which it says one of `card.message.sample.label` first.
 
