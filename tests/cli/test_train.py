@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from tests.cli.conftest import Run
 from tests.train.conftest import NET, SOLVER
 
@@ -48,6 +49,9 @@ def test_a_net_is_trained_tested_and_gone_on_with(run: Run) -> None:
     again = run("train", "solver.prototxt", "--resume", "snap.run", "--json")
     assert again.exit_code == 0
     assert json.loads(again.stdout)["iteration"] == 30
+    nothing = run("train", "solver.prototxt", "--resume", ".").stdout.splitlines()
+    assert nothing[0] == "nothing to train: it is at iteration 30, and max_iter is 30"
+    assert nothing[1].startswith("test net 0: loss ")
     fresh = run("train", "solver.prototxt", "--weights", "snap_iter_30.caffemodel", "--json")
     told = json.loads(fresh.stdout)
     assert (told["ok"], told["stopped"], told["seed"]) == (True, False, 7)
@@ -125,6 +129,56 @@ def test_slips_about_callbacks_are_told(
     assert result.exit_code == code
     assert told in result.stderr
     assert not (problem / "snap.run").exists()
+
+
+@pytest.mark.usefixtures("problem")
+def test_a_net_is_trained_and_tested_in_another_precision(run: Run) -> None:
+    options = ("--precision", "bf16", "--channels-last", "--deterministic")
+    losses = []
+    for _ in range(2):
+        result = run("train", "solver.prototxt", *options, "--json")
+        assert result.exit_code == 0
+        losses.append(json.loads(result.stdout)["loss"])
+    plain = run("train", "solver.prototxt", "--json")
+    assert losses[0] == losses[1] != json.loads(plain.stdout)["loss"]
+    told = [
+        json.loads(run("test", "net.prototxt", "snap_iter_30.caffemodel", *more, "--json").stdout)
+        for more in ((), options[:3])
+    ]
+    exact, mixed = (one["blobs"]["loss"][0] for one in told)
+    assert exact != mixed == pytest.approx(exact, rel=0.05)
+    refused = run("train", "solver.prototxt", "--precision", "fp8")
+    assert refused.exit_code == 2
+    assert "'fp8' is not one of 'fp32', 'bf16', 'fp16'" in refused.stderr
+
+
+@pytest.mark.usefixtures("problem")
+def test_a_net_that_can_not_be_compiled_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.compile
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("No working C++ compiler found")
+
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", lambda net: real(net, backend=broken))
+    result = run("train", "solver.prototxt", "--compile")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[0] == (
+        "solver.prototxt: note: each net is compiled at its first pass, which takes a while"
+    )
+    assert result.stderr.splitlines()[-1].startswith(
+        "error: torch.compile can't compile the net: No working C++ compiler found. "
+    )
+
+
+def test_many_workers_are_nothing_to_warn_of(problem: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "torrefy", "train", "solver.prototxt",
+         "--workers", str((os.cpu_count() or 1) + 1)],
+        cwd=problem, capture_output=True, text=True, timeout=100, check=True,
+    )  # fmt: skip
+    assert "Warning" not in done.stderr
+    assert "worker" not in done.stderr
 
 
 @pytest.mark.usefixtures("problem")

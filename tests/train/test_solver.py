@@ -259,6 +259,35 @@ def test_stop_ends_after_the_iteration_and_snapshots(make: Make) -> None:
     assert solver.iteration == 30
 
 
+def test_stop_in_a_test_leaves_the_scores_before_it_and_the_test_is_made_anew(make: Make) -> None:
+    more = "test_iter: 3 test_interval: 5 snapshot: 1000"
+    whole = make(more)
+    whole.step(6)
+    wanted = whole.scores
+    solver = make(more)
+    solver.step(5)
+    before = solver.scores
+    passes = 0
+
+    def stop(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+        solver.stop()
+
+    hook = solver.test_nets[0].register_forward_hook(stop)
+    assert solver.step(10) == []
+    assert (passes, solver.iteration, solver.stopped) == (1, 5, True)
+    assert solver.scores is before
+    solver.snapshot()
+    hook.remove()
+    resumed = make(more, resume="snap_iter_5.solverstate")
+    for going_on in (solver, resumed):
+        assert len(going_on.step(1)) == 1
+        assert going_on.scores == wanted
+    solver.stop()
+    assert solver.test()[0].keys() == wanted[0].keys()  # a stop of old stops no test of today
+
+
 def test_a_requested_snapshot_is_made_once(make: Make) -> None:
     solver = make()
     solver.step(1)

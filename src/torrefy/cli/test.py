@@ -19,7 +19,11 @@ from torrefy.cli.output import json_option, one_line, print_json
 @click.option("--iterations", type=click.IntRange(1), default=50, show_default=True, metavar="N",
               help="How many batches are taken.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, metavar="NAME",
-              help='Where to compute: "cpu", "cuda", "cuda:1".')  # fmt: skip
+              help='Where to compute: "cpu", "cuda", "cuda:1", "mps".')  # fmt: skip
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32",
+              show_default=True, help="What convolutions and products compute in.")  # fmt: skip
+@click.option("--channels-last", is_flag=True,
+              help="Keep pictures in memory with their channels last.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), metavar="N",
               help="Processes that read data (else: a core each but one, 4 at most).")  # fmt: skip
 @click.option("--bad-images", type=click.Choice(["fail", "skip"]), default="fail",
@@ -36,6 +40,8 @@ def command(
     weights: str,
     iterations: int,
     device: str,
+    precision: str,
+    channels_last: bool,
     workers: int | None,
     bad_images: str,
     stages: tuple[str, ...],
@@ -62,6 +68,8 @@ def command(
         level=level,
         loading=loading,
         allow_python=allow_python,
+        precision=precision,
+        channels_last=channels_last,
     )
     if as_json:
         blobs = {

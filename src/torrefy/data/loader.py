@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -77,8 +78,8 @@ class Loader:
             name: the layer's, for messages, and so that each layer draws on its own.
             seed: of the order, of crops and of mirroring.
             workers: processes that make batches; 0: this one does, when a batch is asked for.
-                None: where items are pictures or large, one for each core but one and 4 at most;
-                else 0.
+                None: where items are pictures or large, one for each core but one and 4 at most
+                (torchrun's processes share the cores); else 0.
             prefetch: batches that each worker makes ahead.
             pin: whether tensors lie in pinned memory, from which a GPU takes them by itself.
             rank: which of the processes this is.
@@ -208,6 +209,11 @@ class Loader:
         return done, [bad[index] for index in sorted(bad)]
 
     @property
+    def number(self) -> int:
+        """The number of the next batch, counted over all processes."""
+        return self._position // self.batch_size + self.rank
+
+    @property
     def epoch(self) -> float:
         """How many times the source has been gone through, by all processes together."""
         return self._position / len(self.source)
@@ -254,18 +260,20 @@ class Loader:
         if not self.workers:
             made = map(self._making.__getitem__, starts)
             return (batch.pin_memory() for batch in made) if pin else made
-        loader: DataLoader[_Batch] = DataLoader(
-            self._making,
-            batch_size=None,
-            sampler=starts,  # any iterable will do
-            collate_fn=_as_it_is,
-            num_workers=self.workers,
-            prefetch_factor=self.prefetch,
-            pin_memory=pin,
-            worker_init_fn=_begin_worker,
-            generator=torch.Generator(),  # else it would draw from the net's
-        )
-        with _signals_held():
+        with _signals_held(), warnings.catch_warnings():
+            # More workers than cores are what was asked for.
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            loader: DataLoader[_Batch] = DataLoader(
+                self._making,
+                batch_size=None,
+                sampler=starts,  # any iterable will do
+                collate_fn=_as_it_is,
+                num_workers=self.workers,
+                prefetch_factor=self.prefetch,
+                pin_memory=pin,
+                worker_init_fn=_begin_worker,
+                generator=torch.Generator(),  # else it would draw from the net's
+            )
             return iter(loader)
 
 
@@ -421,7 +429,8 @@ def _workers() -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
         cores = os.cpu_count() or 1
-    return min(4, cores - 1)
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's processes on this machine
+    return max(0, min(4, cores // sharing - 1))
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torrefy.errors import DataError, Place
 from torrefy.layers.base import Layer, Shape, layer, shape_text
-from torrefy.layers.gradients import with_gradient
+from torrefy.layers.gradients import clamped, with_gradient
 from torrefy.layers.labels import Labelled
 from torrefy.layers.loss import check_first_axis
 from torrefy.layers.weighting import check_weights, class_weights, spread
@@ -19,6 +19,10 @@ from torrefy.schema.blobs import read_blob
 
 SMALLEST = torch.finfo(torch.float32).tiny
 """FLT_MIN: the probability that SoftmaxWithLoss takes for smaller ones."""
+LARGEST = -math.log(SMALLEST)
+"""What a label costs at most in SoftmaxWithLoss."""
+NO_LABEL = -(2**62) + 1
+"""A label that there can't be: no 32-bit number is it."""
 THRESHOLD = 1e-20
 """The probability that the other losses take for smaller ones."""
 
@@ -105,37 +109,25 @@ class SoftmaxWithLoss(Labelled):
         scores, classes = self.predictions(x, label)
         # A half-precision number can't hold FLT_MIN.
         exact = torch.promote_types(x.dtype, torch.float32)
-        p = torch.softmax(scores.detach(), 1, dtype=exact)
-        counts = None
-        if self.ignore_label is not None:
-            counts = classes != self.ignore_label
-            classes = classes.where(counts, 0)
-        at = classes.unsqueeze(1)
+        left_out = NO_LABEL if self.ignore_label is None else self.ignore_label
         try:
-            chosen = p.gather(1, at)
+            costs = F.cross_entropy(
+                scores.to(exact), classes, ignore_index=left_out, reduction="none"
+            )
         except (IndexError, RuntimeError):  # torch looks at the labels anyway
             self.check_classes(classes, scores.shape[1])
             raise
-        losses = -chosen.clamp(min=SMALLEST).log().squeeze(1)
-        factors = self.factors(bottoms, classes)
+        counts = None if self.ignore_label is None else classes != self.ignore_label
+        costs = clamped(costs, None, LARGEST)
+        factors = self.factors(bottoms, classes if counts is None else classes.where(counts, 0))
         if factors is not None:
-            losses = losses * factors
-        value = losses.sum() if counts is None else losses.where(counts, 0).sum()
-
-        def gradient() -> Tensor:
-            # p is ours alone unless it is a top.
-            change = p.scatter_ if self.num_tops == 1 else p.scatter
-            towards_x = change(1, at, chosen - 1)
-            if factors is not None:
-                towards_x = towards_x * factors.unsqueeze(1)
-            if counts is not None:
-                towards_x = towards_x * counts.unsqueeze(1)
-            return towards_x.reshape(x.shape).to(x.dtype)
-
+            costs = costs * factors.detach()
         outer, inner = classes.shape[0], math.prod(classes.shape[1:])
         number = divisor(self.normalization, outer, inner, counts)
-        loss = with_gradient(x, value, gradient) / number
-        return loss if self.num_tops == 1 else (loss, p.reshape(x.shape).to(x.dtype))
+        loss = costs.sum() / number
+        if self.num_tops == 1:
+            return loss
+        return loss, torch.softmax(x.detach(), self.along, dtype=exact).to(x.dtype)
 
 
 @layer("InfogainLoss")

@@ -24,7 +24,6 @@ MESSAGE = "caffe.SolverParameter"
 READ_OVER = {
     "solver_mode": "the device is chosen by the argument `device`",
     "device_id": "the device is chosen by the argument `device`",
-    "layer_wise_reduce": "there is one process",
     "snapshot_diff": "gradients are not written",
 }
 """Fields that change nothing here, and why."""

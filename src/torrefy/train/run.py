@@ -176,6 +176,7 @@ def _circumstances(solver: Solver) -> dict[str, Any]:
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "folder": str(Path.cwd()),
         "device": device,
+        "processes": solver.processes.world,
         "threads": torch.get_num_threads(),
         "machine": platform.platform(),
         "versions": versions,

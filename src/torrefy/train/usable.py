@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from torrefy.errors import DataError, Problem
@@ -58,6 +58,15 @@ class Skipped:
     """How often another item was taken."""
     items: dict[str, str] = field(default_factory=dict)
     """Where the items are named, and what is wrong with each."""
+
+    @classmethod
+    def of_all(cls, found: Iterable[Skipped]) -> Skipped:
+        """What several processes have passed over."""
+        together = cls()
+        for one in found:
+            together.times += one.times
+            together.items.update(one.items)
+        return together
 
     def __str__(self) -> str:
         count = len(self.items)
