@@ -377,15 +377,25 @@ class _Steps(fx.Interpreter):
         if not self.recording:
             return found
         if self.backward:
-            self._back(target, [x for x in args if x.requires_grad], module, tops)
-        cut = tuple(top.detach().requires_grad_(top.requires_grad) for top in tops)
+            self._back(target, [getattr(x, "leaf", x) for x in args], module, tops)
+        cut = tuple(map(self._cut, tops))
         return cut if isinstance(found, tuple) else cut[0]
+
+    def _cut(self, top: Tensor) -> Tensor:
+        """A top that nothing stands behind; the next layer may overwrite it, as it may a top."""
+        if not top.requires_grad:
+            return top.detach()
+        leaf = top.detach().requires_grad_()
+        copy: Any = leaf.clone()
+        copy.leaf = leaf  # where the gradient goes to
+        return copy  # type: ignore[no-any-return]
 
     def _back(
         self, target: str, bottoms: list[Tensor], module: Layer, tops: tuple[Tensor, ...]
     ) -> None:
         ends = [top for top in tops if top.grad_fn is not None]
-        wanted = [*bottoms, *(p for p in module.parameters() if p.requires_grad)]
+        sources = [x for x in bottoms if x.requires_grad]
+        wanted = [*sources, *(p for p in module.parameters() if p.requires_grad)]
         if not ends or not wanted:
             return
         ones = [torch.ones_like(top) for top in ends]
