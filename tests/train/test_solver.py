@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import torrefy
 from torrefy.errors import TorrefyError
 from torrefy.schema import new_message, parse_text
-from torrefy.train.feed import ONE, Arrays
+from torrefy.train.feed import ONE, Arrays, IterableFeed, Peeked
 from torrefy.train.solver import Solver
 
 Make = Callable[..., Solver]
@@ -495,3 +495,36 @@ def test_an_infinite_rate_is_told(make: Make) -> None:
     with pytest.raises(TorrefyError) as error:
         solver.step(20)
     assert str(error.value) == "solver.prototxt:2:25: the learning rate of iteration 2 is inf"
+
+
+def test_a_batch_that_is_taken_ahead_is_still_to_come(folder: Path) -> None:
+    ahead = Peeked(IterableFeed([(torch.full((1,), float(i)),) for i in range(3)], ["x"]))
+    plain = Peeked(IterableFeed([(torch.full((1,), float(i)),) for i in range(3)], ["x"]))
+    for _ in range(5):
+        ahead.prefetch(lambda array: array)
+        assert ahead.state_dict() == plain.state_dict()
+        assert torch.equal(next(ahead)["x"], next(plain)["x"])
+    state = ahead.state_dict()
+    ahead.prefetch(lambda array: array)
+    ahead.load_state_dict(state)
+    assert torch.equal(next(ahead)["x"], next(plain)["x"])
+
+
+def test_what_is_wrong_with_a_batch_taken_ahead_is_told_when_it_is_asked_for() -> None:
+    feed = Peeked(IterableFeed(iter([(torch.zeros(1),)]), ["x"]))
+    next(feed)
+    feed.prefetch(lambda array: array)
+    with pytest.raises(TorrefyError, match="have come to an end"):
+        next(feed)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_batch_is_on_the_gpu_before_it_is_asked_for() -> None:
+    batches = [(torch.full((64, 1024), float(i)).pin_memory(),) for i in range(4)]
+    feed = Peeked(IterableFeed(batches, ["x"]))
+    for i in range(8):
+        feed.prefetch(lambda array: array.to("cuda", non_blocking=True))
+        x = next(feed)["x"]
+        assert x.device.type == "cuda"
+        assert (x == i % 4).all()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -299,6 +300,7 @@ class Peeked:
         self.feed = feed
         self._next: Mapping[str, Tensor] | None = None
         self._before: dict[str, Any] = {}
+        self._copied: torch.cuda.Event | None = None
 
     @property
     def parts(self) -> list[Feed]:
@@ -337,7 +339,35 @@ class Peeked:
     def __next__(self) -> Mapping[str, Tensor]:
         """The next batch."""
         batch, self._next = self._next, None
-        return next(self.feed) if batch is None else batch
+        if batch is None:
+            return next(self.feed)
+        if self._copied is not None:
+            stream = torch.cuda.current_stream()
+            stream.wait_event(self._copied)
+            for array in batch.values():
+                array.record_stream(stream)
+            self._copied = None
+        return batch
+
+    def prefetch(self, place: Callable[[Tensor], Tensor]) -> None:
+        """Take the next batch ahead, and let `place` bring it to a GPU while that computes.
+
+        What is wrong with it is told when it is asked for.
+        """
+        if self._next is not None:
+            return
+        before = self.feed.state_dict()
+        try:
+            batch = next(self.feed)
+        except TorrefyError:
+            with contextlib.suppress(TorrefyError):  # an iterator's end comes again by itself
+                self.feed.load_state_dict(before)
+            return
+        stream = torch.cuda.Stream() if torch.cuda.is_available() else None
+        with torch.cuda.stream(stream):
+            self._next = {name: place(array) for name, array in batch.items()}
+            self._before = before
+            self._copied = stream.record_event() if stream is not None else None
 
     def expect_labels(self, net: Net) -> None:
         """Refuse labels that the net has no class for, where a data layer's loader reads them.
@@ -372,7 +402,7 @@ class Peeked:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go elsewhere."""
-        self._next = None
+        self._next = self._copied = None
         self.feed.load_state_dict(state)
 
 

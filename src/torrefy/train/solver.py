@@ -456,6 +456,8 @@ class Solver:
                 self._gradients.begin()
             if loss.requires_grad:
                 self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            if self.device.type == "cuda":
+                self.feed.prefetch(self.execution.place)
             if watched is not None:
                 self._log_all(watched.backward_lines())
             total = loss.detach() if total is None else total + loss.detach()
