@@ -363,7 +363,8 @@ class Peeked:
             with contextlib.suppress(TorrefyError):  # an iterator's end comes again by itself
                 self.feed.load_state_dict(before)
             return
-        stream = torch.cuda.Stream() if torch.cuda.is_available() else None
+        cuda: Any = torch.cuda
+        stream = cuda.Stream() if torch.cuda.is_available() else None
         with torch.cuda.stream(stream):
             self._next = {name: place(array) for name, array in batch.items()}
             self._before = before
