@@ -51,7 +51,7 @@ def test_two_files_of_a_package_are_one_download(
         ('echo "E: Unable to locate package tiny-data" >&2; exit 100',
          "apt-get: Unable to locate package tiny-data. `apt-get update` may help."),
         ("exit 3", "apt-get: exit code 3. `apt-get update` may help."),
-        ("true", "apt-get: exit code 0. `apt-get update` may help."),
+        ("true", "apt-get: it fetched no archive. `apt-get update` may help."),
     ],
 )  # fmt: skip
 def test_what_apt_get_says_is_told(apt: Any, source: Any, script: str, message: str) -> None:

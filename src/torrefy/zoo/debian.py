@@ -40,6 +40,7 @@ def download_package(name: str, folder: Path) -> Path:
     archives = list(folder.glob(f"{name}_*.deb"))
     if done.returncode or len(archives) != 1:
         said = [line for line in done.stderr.splitlines() if line.startswith("E: ")]
-        reason = said[-1].removeprefix("E: ") if said else f"exit code {done.returncode}"
+        code = f"exit code {done.returncode}" if done.returncode else "it fetched no archive"
+        reason = said[-1].removeprefix("E: ") if said else code
         raise ZooError(f"apt-get: {reason}", hint="`apt-get update` may help.")
     return archives[0]
