@@ -194,6 +194,21 @@ def test_weights_are_tested(run: Run) -> None:
     assert json.loads(told.stdout)["blobs"]["accuracy"] == [float(accuracy.split()[-1])]
 
 
+def test_what_an_hdf5_output_layer_reads_is_written_by_a_test(run: Run, problem: Path) -> None:
+    run("train", "solver.prototxt")
+    (problem / "net.prototxt").write_text(
+        NET + 'layer { name: "out" type: "HDF5Output" bottom: "ip2" bottom: "label"\n'
+        '  include { phase: TEST } hdf5_output_param { file_name: "scores.h5" } }'
+    )
+    result = run("test", "net.prototxt", "snap_iter_30.caffemodel", "--iterations", "3", "--json")
+    assert result.exit_code == 0
+    with h5py.File(problem / "scores.h5") as file:
+        scores, label = np.array(file["data"]), np.array(file["label"])
+    assert (scores.shape, label.shape) == ((30, 3, 1, 1), (30, 1, 1, 1))
+    right = (scores[:, :, 0, 0].argmax(1) == label[:, 0, 0, 0]).mean()
+    assert json.loads(result.stdout)["blobs"]["accuracy"] == [pytest.approx(right)]
+
+
 def test_labels_that_the_net_has_no_class_for_are_refused(run: Run, problem: Path) -> None:
     net = NET.replace("num_output: 3", "num_output: 2").replace(" shuffle: true", "")
     (problem / "net.prototxt").write_text(net)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torrefy.data.output import HDF5Output
 from torrefy.errors import TorrefyError
 from torrefy.graph import state_of
 from torrefy.net.net import Net, find_device
@@ -103,6 +105,8 @@ def score(
 ) -> Scores:
     """Run a net in phase test over its own data and average its outputs, as `caffe test`.
 
+    Its HDF5Output layers write their files, which are there when all batches are through.
+
     Args:
         definition: a prototxt, as `train_val.prototxt`.
         weights: a file of weights for all layers of the net.
@@ -130,7 +134,36 @@ def score(
         net = declared.compile(feed.shapes(), device, 0, allow_python)
         copy_weights(net, read_weights(weights))
         feed.expect_labels(net)
-        blobs = averages(net, execution.prepare(net), feed, iterations) or {}
+        with _writing(net, execution) as forward:
+            blobs = averages(net, forward, feed, iterations) or {}
     finally:
         feed.close()
     return Scores(blobs, dict(net.loss_weights), iterations, skipped([feed]))
+
+
+@contextlib.contextmanager
+def _writing(net: Net, execution: Execution) -> Iterator[Forward]:
+    """What runs a net's passes, and writes what its HDF5Output layers read."""
+    forward = execution.prepare(net)
+    nodes = [node for node in net.graph.nodes if node.type == "HDF5Output"]
+    if not nodes:
+        yield forward
+        return
+    for node in nodes:
+        if not node.spec.hdf5_output_param.file_name:
+            raise net.layers[node.key].error("file_name is missing", field="file_name")
+    read = [bottom for node in nodes for bottom in node.bottoms]
+    with contextlib.ExitStack() as stack:
+        files = [
+            stack.enter_context(HDF5Output(node.spec.hdf5_output_param.file_name)) for node in nodes
+        ]
+
+        def written(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            fed = {name: execution.place(batch[name]) for name in net.graph.inputs}
+            with execution.autocast():
+                values = net.run(fed, list(dict.fromkeys([*net.outputs, *read])))
+            for node, file in zip(nodes, files, strict=True):
+                file.write(*(values[bottom].float() for bottom in node.bottoms))
+            return {name: values[name] for name in net.outputs}
+
+        yield written
