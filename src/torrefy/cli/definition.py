@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NET = "caffe.NetParameter"
 SOLVER = "caffe.SolverParameter"
 CARD = "torrefy.Card"
+DATASET = "torrefy.Dataset"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
