@@ -37,7 +37,8 @@ def passes(net: Net, inputs: Values, kept: bool) -> tuple[Values, list[Tensor | 
         tops = {name: values[name] for name in names}
     else:
         tops = net(**fed)
-    heads = [top for top in tops.values() if top.requires_grad]
+    recorded = torch.is_grad_enabled()  # else a top that is an input still says so of itself
+    heads = [top for top in tops.values() if top.requires_grad and recorded]
     if heads:  # a gradient that tells the places apart
         torch.autograd.backward(heads, [torch.arange(1.0, h.numel() + 1).view_as(h) for h in heads])
     for name, before in statistics.items():

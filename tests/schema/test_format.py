@@ -127,9 +127,20 @@ def test_formatting_changes_nothing_but_the_layout(between: list[list[str]]) -> 
     assert not re.search(r"[ \t\r]$|\n\n\n", once, re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "zoo").glob("*/*.prototxt")), ids=lambda p: p.name)
+def kind_of_text(path: Path) -> str:
+    """The message that a text of the zoo is."""
+    if path.parent.name == "datasets":
+        return "torrefy.Dataset"
+    if path.name == "card.prototxt":
+        return "torrefy.Card"
+    return f"caffe.{'Solver' if path.stem.endswith('solver') else 'Net'}Parameter"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "zoo").glob("*/*.prototxt")), ids=lambda p: f"{p.parent.name}/{p.name}"
+)
 def test_the_zoo_is_formatted(path: Path) -> None:
-    message = "torrefy.Card" if path.name == "card.prototxt" else "caffe.NetParameter"
+    message = kind_of_text(path)
     source = read_source(path)
     assert format_text(source, message) == source.text
 
