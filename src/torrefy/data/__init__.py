@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torrefy.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from torrefy.data.augment.augmentation import Augmentation
     from torrefy.data.open import SourceType
 
 
@@ -16,3 +17,11 @@ def torrefy_sources() -> tuple[SourceType, ...]:
     from torrefy.data.open import BUILT_IN  # here: pictures alone need no torch
 
     return BUILT_IN
+
+
+@hookimpl
+def torrefy_augmentations() -> list[type[Augmentation]]:
+    """The built-in augmentations."""
+    from torrefy.data.augment import affine
+
+    return [*affine.BUILT_IN]

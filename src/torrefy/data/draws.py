@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 
 import numpy as np
@@ -44,6 +45,23 @@ class Draws:
         """A whole number from 0 to count − 1."""
         self._state = (self._state + _STEP) & _MASK
         return _mix(self._state) % count
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+        """A number from `low` on, below `high`."""
+        return low + (high - low) * (self.below(1 << 53) / (1 << 53))
+
+    def log_uniform(self, low: float, high: float) -> float:
+        """A number whose logarithm is uniform: as often half as twice."""
+        return math.exp(self.uniform(math.log(low), math.log(high)))
+
+    def chance(self, probability: float) -> bool:
+        """Whether what happens so often happens now."""
+        return self.uniform() < probability
+
+    def normal(self, mean: float = 0.0, deviation: float = 1.0) -> float:
+        """A number of the normal law (Box and Muller 1958)."""
+        radius = math.sqrt(-2 * math.log(1 - self.uniform()))
+        return mean + deviation * radius * math.cos(2 * math.pi * self.uniform())
 
 
 def permutation(count: int, *numbers: int) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from torrefy.data.augment.pipeline import Augmenter
 from torrefy.data.draws import Draws
 from torrefy.data.sources.source import Item
 from torrefy.errors import DataError, Place, RecordError, nearest_file
@@ -44,6 +45,7 @@ class Transformer:
         crop: int = 0,
         mirror: bool = False,
         train: bool = False,
+        augmenter: Augmenter | None = None,
     ) -> None:
         """Say what is done.
 
@@ -53,7 +55,9 @@ class Transformer:
             crop: height and width of the crop; 0: none.
             mirror: whether half of the pictures are mirrored.
             train: whether crops are drawn.
+            augmenter: what is done before all that; None: nothing.
         """
+        self.augmenter = augmenter
         self.scale = np.float32(scale)
         array = np.asarray(mean, np.float32)
         self.mean = None if array.ndim == 3 else array.reshape(-1, 1, 1)
@@ -90,6 +94,7 @@ class Transformer:
             crop=given.crop_size,
             mirror=given.mirror,
             train=phase == "train",
+            augmenter=Augmenter.from_layer(spec) if phase == "train" else None,
         )
 
     def __call__(self, item: Item, draws: Draws) -> Item:
@@ -99,11 +104,13 @@ class Transformer:
             RecordError: the picture is smaller than the crop, or of another size or other
                 channels than the mean.
         """
+        if self.augmenter is not None:
+            item, _ = self.augmenter.item(item, draws)
         picture, *rest = item
         return (self.picture(picture, draws), *rest)
 
     def picture(self, picture: NDArray[Any], draws: Draws) -> NDArray[np.float32]:
-        """C×H×W bytes or floats to C×H×W float32."""
+        """C×H×W bytes or floats to C×H×W float32, without augmentations."""
         channels, height, width = picture.shape
         mean = self.mean
         if self.mean_image is not None and self.mean_image.shape != picture.shape:

@@ -1,0 +1,138 @@
+"""An augmentation in one class, and those that a data layer's text names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from torrefy.errors import DataError, Problem, TorrefyError, did_you_mean
+from torrefy.plugins import Contribution, Named, cached, contributions
+from torrefy.schema.fields import FieldError
+from torrefy.schema.typed import Typed, typed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from torrefy.data.augment.targets import Target
+    from torrefy.data.draws import Draws
+
+Drawn = dict[str, float]
+"""What was drawn for one picture, by name; empty: nothing is done to it."""
+
+
+@dataclass
+class Sample:
+    """A picture on its way to the net, and what moves with it."""
+
+    picture: NDArray[Any]
+    """CxHxW, bytes or float32 of 0..255; channels are blue, green, red, or one of grey."""
+    targets: list[Target] = field(default_factory=list)
+    """Points, boxes and masks in its pixels."""
+    drawn: list[tuple[str, Drawn]] = field(default_factory=list)
+    """What was drawn so far: each augmentation's type and numbers, for those who look."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.picture.shape[-2:]
+        return height, width
+
+
+class Augmentation(Typed):
+    """One thing that is done to a picture by chance.
+
+    A data layer's text names it, `transform_param { augmentation { type: "Solarize" … } }`, with
+    the parameters that its annotated fields are. It draws its numbers apart from using them, so
+    that they can be shown, and all chance comes from `draws`, so that a run can be repeated,
+    whatever the number of processes. A plugin's is returned by the hook `torrefy_augmentations`;
+    it must be importable without numpy or torch, which its methods may import.
+
+    Example:
+        @augmentation("Solarize")
+        class Solarize(Augmentation):
+            "Turns bright pixels dark (Cubuk et al. 2019, arXiv:1805.09501)."
+            above: float = field(128.0, doc="the darkest value that is turned")
+
+            def apply(self, sample, drawn):
+                import numpy as np
+                picture = sample.picture
+                sample.picture = np.where(picture < self.above, picture, 255 - picture)
+    """
+
+    probability: float = 1.0
+    """The share of pictures that it is done to; the text's `probability`."""
+
+    def draw(self, draws: Draws, size: tuple[int, int]) -> Drawn:
+        """The numbers for one picture.
+
+        Args:
+            draws: where chance comes from.
+            size: the picture's height and width.
+        """
+        return {}
+
+    def apply(self, sample: Sample, drawn: Drawn) -> None:
+        """Change a sample by what was drawn for it. Its arrays are replaced, never written into."""
+        raise NotImplementedError
+
+
+Kind = TypeVar("Kind", bound=type[Augmentation])
+
+
+def augmentation(type_name: str) -> Callable[[Kind], Kind]:
+    """Give an Augmentation class its type in the text: `@augmentation("Solarize")`."""
+    return typed(type_name)
+
+
+@cached
+def augmentation_types() -> Named:
+    """Every augmentation class, by its type."""
+    given = contributions("torrefy_augmentations")
+    return Named("augmentation", given, "type_name", check=_problem)
+
+
+def _problem(given: Contribution) -> str:
+    cls = given.load()
+    if isinstance(cls, type) and issubclass(cls, Augmentation):
+        return ""
+    return f"what it gives as an augmentation is no subclass of Augmentation: {cls!r}"
+
+
+def read_augmentations(messages: Sequence[Any]) -> list[Augmentation]:
+    """The augmentations of a transform_param's messages.
+
+    Raises:
+        DataError: a type is unknown, or a field missing or out of its limits; with all that is
+            wrong, and the number of each.
+    """
+    made: list[Augmentation] = []
+    problems: list[Problem] = []
+    known = augmentation_types()
+    for number, message in enumerate(messages, 1):
+        name = message.type
+        if name not in known:
+            what = f'there is no augmentation "{name}"' if name else "it has no type"
+            hint = did_you_mean(name, known) or f"There are {', '.join(known)}."
+            problems.append(Problem(f"augmentation {number}: {what}", hint=hint))
+            continue
+        try:
+            if not 0 <= message.probability <= 1:
+                raise TorrefyError(
+                    f"probability must be from 0 to 1, found {message.probability:g}"
+                )
+            one: Augmentation = known[name].from_message(message)
+        except FieldError as error:
+            told = f"augmentation {number} ({name}): {error}"
+            problems.append(Problem(told, hint=error.hint))
+        except TorrefyError as error:
+            problems += [
+                Problem(f"augmentation {number} ({name}): {one.message}", one.place, hint=one.hint)
+                for one in error.problems
+            ]
+        else:
+            one.probability = message.probability
+            made.append(one)
+    if problems:
+        raise DataError(problems)
+    return made
