@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torrefy.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from torrefy.data.augment.augmentation import Augmentation
+    from torrefy.data.augment.augmentation import Augmentation, BatchAugmentation
     from torrefy.data.open import SourceType
 
 
@@ -20,8 +20,8 @@ def torrefy_sources() -> tuple[SourceType, ...]:
 
 
 @hookimpl
-def torrefy_augmentations() -> list[type[Augmentation]]:
+def torrefy_augmentations() -> list[type[Augmentation] | type[BatchAugmentation]]:
     """The built-in augmentations."""
-    from torrefy.data.augment import affine
+    from torrefy.data.augment import affine, mixing
 
-    return [*affine.BUILT_IN]
+    return [*affine.BUILT_IN, *mixing.BUILT_IN]

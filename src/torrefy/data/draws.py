@@ -63,6 +63,23 @@ class Draws:
         radius = math.sqrt(-2 * math.log(1 - self.uniform()))
         return mean + deviation * radius * math.cos(2 * math.pi * self.uniform())
 
+    def beta(self, alpha: float, beta: float) -> float:
+        """A number from 0 to 1 of the beta law, as the share of one of two of the gamma law."""
+        one, other = self._log_gamma(alpha), self._log_gamma(beta)
+        high = max(one, other)  # of numbers so small that only their logarithms can be held
+        return math.exp(one - high) / (math.exp(one - high) + math.exp(other - high))
+
+    def _log_gamma(self, shape: float) -> float:
+        """The logarithm of a number of the gamma law (Marsaglia and Tsang 2000)."""
+        if shape < 1:
+            return self._log_gamma(shape + 1) + math.log(1 - self.uniform()) / shape
+        d = shape - 1 / 3
+        while True:
+            x = self.normal()
+            v = (1 + x / math.sqrt(9 * d)) ** 3
+            if v > 0 and math.log(1 - self.uniform()) < x * x / 2 + d * (1 - v + math.log(v)):
+                return math.log(d * v)
+
 
 def permutation(count: int, *numbers: int) -> NDArray[np.int64]:
     """The numbers below `count` in an order that whole numbers determine."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from torrefy.data.augment.batch import BatchAugmenter
 from torrefy.data.draws import Draws, mixed, named
 from torrefy.data.labels import LabelLimit
 from torrefy.data.order import Order
@@ -62,6 +63,7 @@ class Loader:
         world: int = 1,
         bad: str = "fail",
         labels: Mapping[str, LabelLimit] | None = None,
+        mix: BatchAugmenter | None = None,
     ) -> None:
         """Say what batches are made of; nothing is read before the first is asked for.
 
@@ -82,6 +84,7 @@ class Loader:
             bad: "fail": an item that can't be used is an error. "skip": the next one is taken in
                 its place, and `bad` and `skipped` count.
             labels: which labels are right, by the name of the top; None: any.
+            mix: what is done to each batch, after its labels were looked at; None: nothing.
 
         Raises:
             DataError: an argument is wrong, or the source can't serve batches of this size.
@@ -111,6 +114,7 @@ class Loader:
                 transform=transform,
                 skip=bad == "skip",
                 labels=labels or {},
+                mix=mix,
                 name=name,
             )
         except TorrefyError as error:
@@ -255,6 +259,7 @@ class _Making(Dataset[_Batch]):
         transform: Transform | None,
         skip: bool,
         labels: Mapping[str, LabelLimit],
+        mix: BatchAugmenter | None,
         name: str,
     ) -> None:
         self.source = source
@@ -262,7 +267,9 @@ class _Making(Dataset[_Batch]):
         self.tops = tops
         self.transform = transform
         self.skip = skip
-        self.labels = dict(labels)
+        mixed_labels = mix.label_classes if mix else {}
+        self.labels = {top: LabelLimit(n, None) for top, n in mixed_labels.items()} | dict(labels)
+        self.mix = mix
         self.name = name
         self.chance = 0
         """The seed of crops and mirroring."""
@@ -282,7 +289,10 @@ class _Making(Dataset[_Batch]):
                 item, passed = self._item(position, bad)
                 made.append(item)
                 skipped += passed
-            return _Batch(self._stacked(made), bad, skipped)
+            tensors = self._stacked(made)
+            if self.mix is not None:
+                self._mix(self.mix, tensors, Draws(mixed(self.chance, 1), start))
+            return _Batch(tensors, bad, skipped)
         except TorrefyError as error:
             return _Batch({}, bad, 0, error.within(layer=self.name))
 
@@ -337,6 +347,15 @@ class _Making(Dataset[_Batch]):
             for place, part in enumerate(parts):
                 batch[place] = part
         return tensors
+
+    def _mix(self, mix: BatchAugmenter, tensors: dict[str, Tensor], draws: Draws) -> None:
+        arrays = {top: tensor.numpy() for top, tensor in tensors.items()}
+        made = dict(arrays)
+        mix(made, draws)
+        for top, array in made.items():
+            if array is not arrays[top]:
+                tensors[top] = _empty(array.shape)
+                tensors[top].numpy()[...] = array
 
 
 def _check_label(label: NDArray[Any], limit: LabelLimit) -> None:

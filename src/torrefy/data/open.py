@@ -9,6 +9,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from torrefy.data.augment.batch import BatchAugmenter
+from torrefy.data.augment.pipeline import Augmenter
 from torrefy.data.loader import Loader, Transform
 from torrefy.data.pictures import STORED
 from torrefy.data.sources.hdf5 import HDF5Source, read_files
@@ -79,6 +81,20 @@ def open_transform(spec: Any, phase: str, folder: Path | str = ".") -> Transform
     """
     try:
         return _type_of(spec).transform(spec, phase, Path(folder))
+    except TorrefyError as error:
+        raise error.within(layer=spec.name) from None
+
+
+def open_mix(spec: Any, phase: str) -> BatchAugmenter | None:
+    """What a data layer does to each batch: in phase train, Mixup and its kin; None: nothing.
+
+    Raises:
+        DataError: an augmentation is wrong, or the layer has not the tops that it needs.
+    """
+    if phase != "train":
+        return None
+    try:
+        return BatchAugmenter.from_layer(spec)
     except TorrefyError as error:
         raise error.within(layer=spec.name) from None
 
@@ -157,6 +173,7 @@ def open_loader(
         batch_size=batch_size_of(spec),
         tops=list(spec.top),
         transform=open_transform(spec, phase, folder),
+        mix=open_mix(spec, phase),
         name=spec.name,
         **options,
     )
@@ -219,7 +236,7 @@ def _open_windows(spec: Any, folder: Path, arrays: Arrays) -> Source:
 
 
 def _warp_windows(spec: Any, phase: str, folder: Path) -> Transform:
-    del phase  # they are mirrored in both
+    _refuse_augmentations(spec, phase)  # else the phase is one: they are mirrored in both
     data, given = spec.window_data_param, spec.transform_param
     if data.crop_mode not in ("warp", "square"):
         raise DataError(
@@ -254,6 +271,21 @@ def _open_memory(spec: Any, folder: Path, arrays: Arrays) -> Source:
     return source
 
 
+def _leave_memory(spec: Any, phase: str, folder: Path) -> None:
+    """As in Caffe, arrays are taken as they are, whatever transform_param says."""
+    del folder
+    _refuse_augmentations(spec, phase)
+
+
+def _refuse_augmentations(spec: Any, phase: str) -> None:
+    if phase == "train" and Augmenter.from_layer(spec) is not None:
+        raise DataError(
+            f"a layer of the type {spec.type} does nothing to single pictures, so it can't augment "
+            "them",
+            hint="Data and ImageData do.",
+        )
+
+
 def _source(data: Any) -> str:
     if not data.source:
         raise DataError("there is no source")
@@ -272,7 +304,7 @@ BUILT_IN = (
     SourceType("Data", "data_param", _open_data, Transformer.from_layer),
     SourceType("HDF5Data", "hdf5_data_param", _open_hdf5),
     SourceType("ImageData", "image_data_param", _open_pictures, Transformer.from_layer),
-    SourceType("MemoryData", "memory_data_param", _open_memory),
+    SourceType("MemoryData", "memory_data_param", _open_memory, _leave_memory),
     SourceType("WindowData", "window_data_param", _open_windows, _warp_windows),
 )
 """What the hook gives for Caffe's own types."""

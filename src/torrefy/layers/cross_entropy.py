@@ -64,6 +64,10 @@ class SoftmaxWithLoss(Labelled):
     (BATCH_SIZE) or by nothing (NONE); by 1 at least. That is torch's cross entropy but for a
     batch without a label that counts (0 here, NaN there), and for probabilities that vanish: they
     cost 87.3365, and their gradient is still p − 1.
+
+    Beyond Caffe, labels of the scores' own shape (and more classes than one) are probabilities t,
+    as Mixup makes them: the loss is Σ −t log max(p, FLT_MIN), over the same numbers, and its
+    gradient p Σt − t. None of them can be ignored, and none goes to t.
     """
 
     param = "softmax_param"
@@ -71,6 +75,7 @@ class SoftmaxWithLoss(Labelled):
     example_bottoms = ((2, 4), (2,))
     loss = True
     tops = (1, 2)
+    takes_probabilities = True
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the shapes and read what counts."""
@@ -80,10 +85,18 @@ class SoftmaxWithLoss(Labelled):
         self.normalization = normalization(self, "VALID")
         check_first_axis(self, scores, label)
         self.check_labels(scores, label)
+        if self.ignore_label is not None and self.probabilities(scores, label):
+            raise self.error(
+                f"there is an ignore_label, but bottom 1 of {shape_text(label)} holds "
+                "probabilities, not labels",
+                field="loss_param.ignore_label",
+            )
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Compute the loss, and the probabilities where they are asked for."""
         x, label = bottoms
+        if self.probabilities(x.shape, label.shape):
+            return self.towards(x, label)
         scores, classes = self.predictions(x, label)
         # A half-precision number can't hold FLT_MIN.
         exact = torch.promote_types(x.dtype, torch.float32)
@@ -113,6 +126,20 @@ class SoftmaxWithLoss(Labelled):
         number = divisor(self.normalization, outer, inner, counts)
         loss = with_gradient(x, value, gradient) / number
         return loss if self.num_tops == 1 else (loss, p.reshape(x.shape).to(x.dtype))
+
+    def towards(self, x: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The tops where the labels are probabilities."""
+        exact = torch.promote_types(x.dtype, torch.float32)
+        p = torch.softmax(x.detach(), self.along, dtype=exact)
+        t = target.detach().reshape(x.shape).to(exact)
+        value = -(t * p.clamp(min=SMALLEST).log()).sum()
+
+        def gradient() -> Tensor:
+            return (p * t.sum(self.along, keepdim=True) - t).to(x.dtype)
+
+        outer, inner = math.prod(x.shape[: self.along]), math.prod(x.shape[self.along + 1 :])
+        loss = with_gradient(x, value, gradient) / divisor(self.normalization, outer, inner, None)
+        return loss if self.num_tops == 1 else (loss, p.to(x.dtype))
 
 
 @layer("InfogainLoss")

@@ -150,6 +150,7 @@ def torrefy_augmentations() -> Iterable[type[Any]]:  # type: ignore[empty-body]
     A data layer's text names them, in its transform_param: `augmentation { type: "Solarize"
     solarize_param { above: 128 } }`; fields that a class declares become its parameters. The
     module is imported whenever a text is read: what is dear, numpy too, is imported in the methods.
+    What is done to whole batches, labels too, is a `BatchAugmentation` and gives `mix`.
 
     Example:
         @augmentation("Solarize")

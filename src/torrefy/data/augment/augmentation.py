@@ -12,6 +12,7 @@ from torrefy.schema.fields import FieldError
 from torrefy.schema.typed import Typed, typed
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from torrefy.data.augment.targets import Target
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 Drawn = dict[str, float]
 """What was drawn for one picture, by name; empty: nothing is done to it."""
+Batch = dict[str, "NDArray[Any]"]
+"""The arrays of a batch by their tops, the pictures' first."""
 
 
 @dataclass
@@ -77,11 +80,44 @@ class Augmentation(Typed):
         raise NotImplementedError
 
 
-Kind = TypeVar("Kind", bound=type[Augmentation])
+class BatchAugmentation(Typed):
+    """One thing that is done to a batch by chance, as its pictures go to the net: Mixup, CutMix.
+
+    It is named in the text as an `Augmentation` is, wherever it stands there; it is done after
+    all that is done to each picture, crop, mean and scale too. A plugin's is returned by the same
+    hook.
+    """
+
+    probability: float = 1.0
+    """The share of pictures that it is done to; the text's `probability`."""
+
+    def label_classes(self, tops: Sequence[str]) -> dict[str, int]:
+        """The tops whose labels must be class numbers, below how many, before it is done.
+
+        Args:
+            tops: the layer's, the pictures first.
+
+        Raises:
+            TorrefyError: the layer has not the tops that it needs.
+        """
+        return {}
+
+    def mix(self, batch: Batch, chosen: NDArray[np.bool_], draws: Draws) -> None:
+        """Change a batch.
+
+        Args:
+            batch: float32 arrays by top, the pictures first; they may be written into or replaced.
+            chosen: the pictures that it is done to, N.
+            draws: where chance comes from.
+        """
+        raise NotImplementedError
+
+
+Kind = TypeVar("Kind", bound=type[Augmentation] | type[BatchAugmentation])
 
 
 def augmentation(type_name: str) -> Callable[[Kind], Kind]:
-    """Give an Augmentation class its type in the text: `@augmentation("Solarize")`."""
+    """Give an augmentation class its type in the text: `@augmentation("Solarize")`."""
     return typed(type_name)
 
 
@@ -94,19 +130,22 @@ def augmentation_types() -> Named:
 
 def _problem(given: Contribution) -> str:
     cls = given.load()
-    if isinstance(cls, type) and issubclass(cls, Augmentation):
+    if isinstance(cls, type) and issubclass(cls, (Augmentation, BatchAugmentation)):
         return ""
-    return f"what it gives as an augmentation is no subclass of Augmentation: {cls!r}"
+    return (
+        "what it gives as an augmentation is no subclass of Augmentation or BatchAugmentation: "
+        f"{cls!r}"
+    )
 
 
-def read_augmentations(messages: Sequence[Any]) -> list[Augmentation]:
+def read_augmentations(messages: Sequence[Any]) -> list[Augmentation | BatchAugmentation]:
     """The augmentations of a transform_param's messages.
 
     Raises:
         DataError: a type is unknown, or a field missing or out of its limits; with all that is
             wrong, and the number of each.
     """
-    made: list[Augmentation] = []
+    made: list[Augmentation | BatchAugmentation] = []
     problems: list[Problem] = []
     known = augmentation_types()
     for number, message in enumerate(messages, 1):
@@ -121,7 +160,7 @@ def read_augmentations(messages: Sequence[Any]) -> list[Augmentation]:
                 raise TorrefyError(
                     f"probability must be from 0 to 1, found {message.probability:g}"
                 )
-            one: Augmentation = known[name].from_message(message)
+            one: Augmentation | BatchAugmentation = known[name].from_message(message)
         except FieldError as error:
             told = f"augmentation {number} ({name}): {error}"
             problems.append(Problem(told, hint=error.hint))

@@ -57,17 +57,13 @@ class Augmenter:
             DataError: with all that is wrong.
         """
         given = spec.transform_param
-        messages, warp = list(given.augmentation), given.warp
-        if given.recipe:
-            recipe = read_recipe(given.recipe)
-            messages = [*recipe.augmentation, *messages]
-            if not given.HasField("warp"):
-                warp = recipe.warp
-        if not messages:
+        messages, warp = declared_augmentations(given)
+        done = [one for one in read_augmentations(messages) if isinstance(one, Augmentation)]
+        if not done:
             return None
         tops = list(spec.top)
         tracked = [_tracked(one, tops) for one in given.target]
-        return cls(read_augmentations(messages), Warp.from_message(warp), tracked)
+        return cls(done, Warp.from_message(warp), tracked)
 
     def sample(
         self, picture: Any, draws: Draws, targets: Sequence[Any] = (), *, window: Any = None
@@ -112,6 +108,21 @@ class Augmenter:
         for one, target in zip(self.tracked, sample.targets, strict=True):
             rest[one.index - 1] = one.write(target, item[one.index], sample.size)
         return (sample.picture, *rest), sample
+
+
+def declared_augmentations(given: Any) -> tuple[list[Any], Any]:
+    """The augmentations that a transform_param names, its recipe's first, and its warp: messages.
+
+    Raises:
+        DataError: there is no recipe of that name.
+    """
+    messages, warp = list(given.augmentation), given.warp
+    if given.recipe:
+        recipe = read_recipe(given.recipe)
+        messages = [*recipe.augmentation, *messages]
+        if not given.HasField("warp"):
+            warp = recipe.warp
+    return messages, warp
 
 
 def _tracked(message: Any, tops: list[str]) -> Tracked:
