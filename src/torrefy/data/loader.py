@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from torrefy.data.augment.batch import BatchAugmenter
+from torrefy.data.augment.versions import Versions
 from torrefy.data.draws import Draws, mixed, named
 from torrefy.data.labels import LabelLimit
 from torrefy.data.order import Order
@@ -105,6 +106,8 @@ class Loader:
         """What could not be used: items by their key, and what is wrong with each."""
         self.skipped = 0
         """How often another item was taken in place of a bad one."""
+        self.versions: Versions | None = None
+        """What the transform makes of each picture, if it makes several of one."""
         self._position = 0
         try:
             self._making = _Making(

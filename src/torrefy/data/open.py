@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from torrefy.data.augment.batch import BatchAugmenter
 from torrefy.data.augment.pipeline import Augmenter
+from torrefy.data.augment.versions import Versions
 from torrefy.data.loader import Loader, Transform
 from torrefy.data.pictures import STORED
 from torrefy.data.sources.hdf5 import HDF5Source, read_files
@@ -151,6 +152,7 @@ def open_loader(
     *,
     source: Source | None = None,
     arrays: Arrays = None,
+    versions: Versions | None = None,
     **options: Any,
 ) -> Loader:
     """The loader of a data layer's batches: one tensor for each of its tops.
@@ -161,6 +163,8 @@ def open_loader(
         folder: what the files in it are relative to.
         source: items from elsewhere than the layer says; they are transformed as it says.
         arrays: what a MemoryData layer holds.
+        versions: those that are made of each picture, where the layer transforms pictures: the
+            first top is then N×V×C×H×W, and the loader's `versions` say so.
         options: as `Loader` takes them: seed, workers, rank, world, bad, labels, …
 
     Raises:
@@ -168,15 +172,24 @@ def open_loader(
     """
     if source is None:
         source = open_source(spec, phase, folder, arrays=arrays)
-    return Loader(
+    transform = open_transform(spec, phase, folder)
+    if versions is not None and isinstance(transform, Transformer):
+        if versions.crops and not transform.crop:
+            raise DataError(
+                f"{versions.name} takes crops, but there is no crop_size", layer=spec.name
+            )
+        transform.versions = versions
+    loader = Loader(
         source,
         batch_size=batch_size_of(spec),
         tops=list(spec.top),
-        transform=open_transform(spec, phase, folder),
+        transform=transform,
         mix=open_mix(spec, phase),
         name=spec.name,
         **options,
     )
+    loader.versions = getattr(transform, "versions", None)
+    return loader
 
 
 def _open_data(spec: Any, folder: Path, arrays: Arrays) -> Source:

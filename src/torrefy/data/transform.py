@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from torrefy.data.augment.pipeline import Augmenter
+from torrefy.data.augment.versions import Versions
 from torrefy.data.draws import Draws
 from torrefy.data.sources.source import Item
 from torrefy.errors import DataError, Place, RecordError, nearest_file
@@ -46,6 +47,7 @@ class Transformer:
         mirror: bool = False,
         train: bool = False,
         augmenter: Augmenter | None = None,
+        versions: Versions | None = None,
     ) -> None:
         """Say what is done.
 
@@ -56,8 +58,10 @@ class Transformer:
             mirror: whether half of the pictures are mirrored.
             train: whether crops are drawn.
             augmenter: what is done before all that; None: nothing.
+            versions: those that are made of each picture, V×C×H×W; None: it alone.
         """
         self.augmenter = augmenter
+        self.versions = versions
         self.scale = np.float32(scale)
         array = np.asarray(mean, np.float32)
         self.mean = None if array.ndim == 3 else array.reshape(-1, 1, 1)
@@ -107,10 +111,38 @@ class Transformer:
         if self.augmenter is not None:
             item, _ = self.augmenter.item(item, draws)
         picture, *rest = item
+        if self.versions is not None:
+            return (self._versions(picture, self.versions, draws), *rest)
         return (self.picture(picture, draws), *rest)
+
+    def _versions(
+        self, picture: NDArray[Any], versions: Versions, draws: Draws
+    ) -> NDArray[np.float32]:
+        """Versions of C×H×W, V×C×H×W. `mirror`, which is chance, mirrors all or none."""
+        mirrored = bool(self.mirror and draws.below(2))
+        made = []
+        for seen, version in versions.of(picture):
+            crop = (self.crop, self.crop) if self.crop else seen.shape[-2:]
+            place = version.place(seen.shape[-2:], crop)
+            made.append(self._seen(seen, place, version.mirrored != mirrored))
+        return np.stack(made)
 
     def picture(self, picture: NDArray[Any], draws: Draws) -> NDArray[np.float32]:
         """C×H×W bytes or floats to C×H×W float32, without augmentations."""
+        _, height, width = picture.shape
+        y = x = 0
+        if self.crop:
+            down, right = height - self.crop, width - self.crop
+            if self.train and down >= 0 and right >= 0:
+                y, x = draws.below(down + 1), draws.below(right + 1)
+            else:
+                y, x = down // 2, right // 2
+        return self._seen(picture, (y, x), bool(self.mirror and draws.below(2)))
+
+    def _seen(
+        self, picture: NDArray[Any], place: tuple[int, int], mirrored: bool
+    ) -> NDArray[np.float32]:
+        """(x − mean)·scale of the crop at a place."""
         channels, height, width = picture.shape
         mean = self.mean
         if self.mean_image is not None and self.mean_image.shape != picture.shape:
@@ -125,21 +157,17 @@ class Transformer:
             )
         mean = self.mean_image if mean is None else mean
         if self.crop:
-            down, right = height - self.crop, width - self.crop
-            if down < 0 or right < 0:
+            y, x = place
+            if height < self.crop or width < self.crop:
                 raise RecordError(
                     f"the picture is {width}x{height}, smaller than crop_size {self.crop}"
                 )
-            if self.train:
-                y, x = draws.below(down + 1), draws.below(right + 1)
-            else:
-                y, x = down // 2, right // 2
             window = (slice(None), slice(y, y + self.crop), slice(x, x + self.crop))
             picture = picture[window]
             mean = mean if self.mean_image is None else self.mean_image[window]
         made = np.empty(picture.shape, np.float32)
         # Written backwards rather than turned afterwards.
-        seen = made[..., ::-1] if self.mirror and draws.below(2) else made
+        seen = made[..., ::-1] if mirrored else made
         if mean is not None and mean.size:
             np.subtract(picture, mean, out=seen, dtype=np.float32, casting="same_kind")
         else:
