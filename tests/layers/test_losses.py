@@ -285,6 +285,14 @@ def test_probabilities_of_other_classes_are_told() -> None:
     )
 
 
+def test_losses_that_take_labels_alone_say_where_probabilities_go() -> None:
+    assert message_of("HingeLoss", "2x3", "2x3").partition(": ")[2] == (
+        'layer "op": bottom 1 of 2x3 has 6 labels, but bottom 0 of 2x3 takes 2: one for each '
+        "place along all axes but axis 1. Probabilities, as Mixup makes them, go to "
+        "SoftmaxWithLoss and Accuracy."
+    )
+
+
 def test_the_right_class_of_probabilities_is_the_likeliest() -> None:
     net = net_of("Accuracy", "4x3", "4x3", tops=2)
     scores = torch.tensor([[9, 1, 0], [1, 9, 0], [9, 1, 0], [0, 1, 9.0]])

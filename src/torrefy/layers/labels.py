@@ -59,10 +59,16 @@ class Labelled(Layer):
                 f"{shape_text(scores)} takes {wanted}: one for each place along all axes but "
                 f"axis {self.along}",
                 field="bottom",
-                hint=f"Or the probabilities of the classes: {shape_text(scores)}."
-                if self.takes_probabilities and len(label) == len(scores)
-                else "",
+                hint=self._about_probabilities(scores, label),
             )
+
+    def _about_probabilities(self, scores: Shape, label: Shape) -> str:
+        """What may be wrong with labels that look as if they were probabilities."""
+        if self.takes_probabilities and len(label) == len(scores):
+            return f"Or the probabilities of the classes: {shape_text(scores)}."
+        if not self.takes_probabilities and tuple(label) == tuple(scores):
+            return "Probabilities, as Mixup makes them, go to SoftmaxWithLoss and Accuracy."
+        return ""
 
     def predictions(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Scores as outer×classes×inner, labels as integers outer×inner.

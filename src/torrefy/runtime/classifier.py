@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from torrefy.data.augment.versions import Versions, read_versions
 from torrefy.data.preprocess import Preprocessor, read_batches
 from torrefy.data.recipe import Recipe
 from torrefy.errors import PictureError, TorrefyError
 from torrefy.runtime.session import OnnxModel
 from torrefy.zoo import find_card, pull
 from torrefy.zoo.recipe import recipe_of
+
+if TYPE_CHECKING:
+    from torrefy.data.augment.versions import Versions
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,12 @@ class Classifier:
     ) -> None:
         """Load the model."""
         self.model = str(model)
-        self.versions = None if tta is None else read_versions(tta)
+        self.versions: Versions | None = None
         """What is made of each picture; None: it alone."""
+        if tta is not None:
+            from torrefy.data.augment.versions import read_versions  # here: it needs OpenCV
+
+            self.versions = read_versions(tta)
         engine, recipe = _open(model, device)
         if recipe.preprocessor is None:
             raise TorrefyError(
