@@ -215,6 +215,17 @@ def test_labels_of_several_numbers_are_no_class() -> None:
     )
 
 
+def test_what_has_no_height_and_width_can_not_be_cut() -> None:
+    source = ArraySource(np.zeros((COUNT, 5)), np.zeros(COUNT))
+    spec = parse_text(
+        'layer { name: "d" type: "MemoryData" top: "data" top: "label" transform_param { '
+        f"{CUTMIX} }} memory_data_param {{ batch_size: 4 }} }}"
+    ).message.layer[0]
+    with pytest.raises(TorrefyError) as error:
+        next(open_loader(spec, "train", source=source))
+    assert str(error.value) == 'layer "d": CutMix cuts pictures of CxHxW, found 5'
+
+
 def test_layers_that_leave_pictures_alone_refuse_augmentations_of_them() -> None:
     spec = parse_text(
         'layer { name: "d" type: "MemoryData" top: "data" top: "label" transform_param { '

@@ -146,6 +146,9 @@ class CutMix(Mixing):
         self, pictures: NDArray[Any], partners: NDArray[Any], shares: NDArray[Any], draws: Draws
     ) -> NDArray[Any]:
         """Copy rectangles."""
+        if pictures.ndim < 4:
+            found = "x".join(map(str, pictures.shape[1:]))
+            raise TorrefyError(f"CutMix cuts pictures of CxHxW, found {found}")
         height, width = pictures.shape[-2:]
         before = pictures.copy()
         kept = shares.copy()
