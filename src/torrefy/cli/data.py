@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from torrefy.cli import augmentations
 from torrefy.cli.output import console, json_option, one_line, print_json, write_file
 
 
@@ -249,6 +250,10 @@ def verify(
             click.echo(one_line(line))
     if found.wrong:
         click.get_current_context().exit(1)
+
+
+command.add_command(augmentations.preview)
+command.add_command(augmentations.listing)
 
 
 def _counts(counts: dict[str, int], most: int = 20) -> str:

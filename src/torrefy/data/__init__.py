@@ -22,6 +22,6 @@ def torrefy_sources() -> tuple[SourceType, ...]:
 @hookimpl
 def torrefy_augmentations() -> list[type[Augmentation]]:
     """The built-in augmentations."""
-    from torrefy.data.augment import affine
+    from torrefy.data.augment import affine, colour, crops, pixels
 
-    return [*affine.BUILT_IN]
+    return [*affine.BUILT_IN, *crops.BUILT_IN, *colour.BUILT_IN, *pixels.BUILT_IN]

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -385,6 +386,9 @@ _LEFT = [getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGUSR1") if ha
 
 
 def _begin_worker(_: int) -> None:
+    if "cv2" in sys.modules:
+        # One thread a worker. 1 would wait for threads that a fork doesn't have, for ever.
+        sys.modules["cv2"].setNumThreads(0)
     for number in _LEFT:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from torrefy.data.augment.read import UNREAD, asks, read_augmenter
 from torrefy.data.loader import Loader, Transform
 from torrefy.data.pictures import STORED
 from torrefy.data.sources.hdf5 import HDF5Source, read_files
@@ -78,7 +79,10 @@ def open_transform(spec: Any, phase: str, folder: Path | str = ".") -> Transform
     window_data_param, not from transform_param, as in Caffe.
     """
     try:
-        return _type_of(spec).transform(spec, phase, Path(folder))
+        kind = _type_of(spec)
+        if spec.type in UNREAD and asks(spec):
+            read_augmenter(spec)  # tells that this type augments nothing
+        return kind.transform(spec, phase, Path(folder))
     except TorrefyError as error:
         raise error.within(layer=spec.name) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,17 +118,26 @@ def contact_sheet(
             picture = source.item(index)[0]
         except (PictureError, RecordError):
             continue
-        if picture.ndim != 3:
-            raise DataError("its items are no pictures", place=Place(source.key(index)))
-        if picture.dtype != np.uint8:
-            low, high = float(picture.min()), float(picture.max())
-            picture = ((picture - low) * (255 / ((high - low) or 1))).astype(np.uint8)
-        shown = picture[::-1] if len(picture) == 3 else picture[:1].repeat(3, axis=0)
-        tile = Image.fromarray(np.ascontiguousarray(shown.transpose(1, 2, 0)))
+        tile = as_image(picture, source.key(index))
         tile.thumbnail((size, size))
         row, column = divmod(index, columns)
         sheet.paste(tile, (column * (size + 2) + 1, row * (size + 2) + 1))
     return np.asarray(sheet)
+
+
+def as_image(picture: NDArray[Any], key: str) -> Image.Image:
+    """A picture to look at: bytes as they are, floats from their smallest value to their largest.
+
+    Raises:
+        DataError: it is none; `key` names it.
+    """
+    if picture.ndim != 3:
+        raise DataError("its items are no pictures", place=Place(key))
+    if picture.dtype != np.uint8:
+        low, high = float(picture.min()), float(picture.max())
+        picture = ((picture - low) * (255 / ((high - low) or 1))).astype(np.uint8)
+    shown = picture[::-1] if len(picture) == 3 else picture[:1].repeat(3, axis=0)
+    return Image.fromarray(np.ascontiguousarray(shown.transpose(1, 2, 0)))
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from torrefy.data.augment.pipeline import Augmenter
 from torrefy.data.draws import Draws
 from torrefy.data.sources.source import Item
 from torrefy.errors import DataError, Place, RecordError, nearest_file
 from torrefy.schema import new_message
 from torrefy.schema.source import kind_of
+
+if TYPE_CHECKING:
+    from torrefy.data.augment.augmentation import Sample
+    from torrefy.data.augment.pipeline import Augmenter
+
+
+@dataclass(frozen=True)
+class View:
+    """What is seen of an item before the mean is subtracted: augmented, cropped and mirrored."""
+
+    sample: Sample
+    top: int = 0
+    """Where the crop was in the augmented picture, as `left`."""
+    left: int = 0
+    mirrored: bool = False
 
 
 class Transformer:
@@ -55,7 +70,8 @@ class Transformer:
             crop: height and width of the crop; 0: none.
             mirror: whether half of the pictures are mirrored.
             train: whether crops are drawn.
-            augmenter: what is done before all that; None: nothing.
+            augmenter: what is done before all that, and what moves with the picture; None:
+                nothing.
         """
         self.augmenter = augmenter
         self.scale = np.float32(scale)
@@ -76,8 +92,11 @@ class Transformer:
             folder: what `mean_file` is relative to.
 
         Raises:
-            DataError: mean_file and mean_value are both given, or the file can't be read.
+            DataError: mean_file and mean_value are both given, or the file can't be read; what it
+                says of augmentation is wrong.
         """
+        from torrefy.data.augment.read import asks, read_augmenter
+
         given = spec.transform_param
         mean: NDArray[np.float32] | Sequence[float] = list(given.mean_value)
         if given.HasField("mean_file"):
@@ -94,7 +113,7 @@ class Transformer:
             crop=given.crop_size,
             mirror=given.mirror,
             train=phase == "train",
-            augmenter=Augmenter.from_layer(spec) if phase == "train" else None,
+            augmenter=read_augmenter(spec, train=phase == "train") if asks(spec) else None,
         )
 
     def __call__(self, item: Item, draws: Draws) -> Item:
@@ -104,42 +123,82 @@ class Transformer:
             RecordError: the picture is smaller than the crop, or of another size or other
                 channels than the mean.
         """
-        if self.augmenter is not None:
-            item, _ = self.augmenter.item(item, draws)
-        picture, *rest = item
-        return (self.picture(picture, draws), *rest)
+        if self.augmenter is None:
+            return (self.picture(item[0], draws), *item[1:])
+        view = self.view(item, draws)
+        seen = view.sample.picture
+        turned_back = seen[..., ::-1] if view.mirrored else seen
+        made = self._made(turned_back, view.top, view.left, view.mirrored)
+        return (made, *self.augmenter.rest(item, view.sample))
 
     def picture(self, picture: NDArray[Any], draws: Draws) -> NDArray[np.float32]:
         """C×H×W bytes or floats to C×H×W float32, without augmentations."""
-        channels, height, width = picture.shape
-        mean = self.mean
-        if self.mean_image is not None and self.mean_image.shape != picture.shape:
+        top, left, height, width = self._window(picture.shape, draws)
+        mirrored = self.mirror and bool(draws.below(2))
+        cut = picture[:, top : top + height, left : left + width]
+        return self._made(cut, top, left, mirrored)
+
+    def view(self, item: Item, draws: Draws) -> View:
+        """What is seen of an item before the mean is subtracted, and of its targets.
+
+        The crop is cut by the last warp, so that no pixel is made twice, and none outside of it.
+
+        Raises:
+            RecordError: as `__call__`.
+        """
+        from torrefy.data.augment.pipeline import Augmenter
+        from torrefy.data.augment.warp import Warp
+
+        top = left = 0
+
+        def window(shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
+            nonlocal top, left
+            top, left, height, width = self._window(shape, draws)
+            return top, left, height, width
+
+        sample = (self.augmenter or Augmenter([])).item(item, draws, window)
+        mirrored = self.mirror and bool(draws.below(2))
+        if mirrored:
+            height, width = sample.size
+            Warp().sample(sample, (-1.0, 0.0, width - 1.0, 0.0, 1.0, 0.0), (height, width))
+        return View(sample, top, left, mirrored)
+
+    def _window(self, shape: tuple[int, int, int], draws: Draws) -> tuple[int, int, int, int]:
+        """The crop of a picture of C×H×W: its top, left, height and width."""
+        channels, height, width = shape
+        if self.mean_image is not None and self.mean_image.shape != shape:
             raise RecordError(
-                f"the picture is {_text(picture.shape)}, but the mean image "
-                f"{_text(self.mean_image.shape)}"
+                f"the picture is {_text(shape)}, but the mean image {_text(self.mean_image.shape)}"
             )
-        if mean is not None and len(mean) not in (0, 1, channels):
+        if self.mean is not None and len(self.mean) not in (0, 1, channels):
             raise RecordError(
                 f"the picture has {channels} channel{'s' * (channels > 1)}, but mean_value is "
-                f"given {len(mean)} times"
+                f"given {len(self.mean)} times"
             )
-        mean = self.mean_image if mean is None else mean
-        if self.crop:
-            down, right = height - self.crop, width - self.crop
-            if down < 0 or right < 0:
-                raise RecordError(
-                    f"the picture is {width}x{height}, smaller than crop_size {self.crop}"
-                )
-            if self.train:
-                y, x = draws.below(down + 1), draws.below(right + 1)
-            else:
-                y, x = down // 2, right // 2
-            window = (slice(None), slice(y, y + self.crop), slice(x, x + self.crop))
-            picture = picture[window]
-            mean = mean if self.mean_image is None else self.mean_image[window]
+        if not self.crop:
+            return 0, 0, height, width
+        down, right = height - self.crop, width - self.crop
+        if down < 0 or right < 0:
+            raise RecordError(
+                f"the picture is {width}x{height}, smaller than crop_size {self.crop}"
+            )
+        if self.train:
+            y, x = draws.below(down + 1), draws.below(right + 1)
+        else:
+            y, x = down // 2, right // 2
+        return y, x, self.crop, self.crop
+
+    def _made(
+        self, picture: NDArray[Any], top: int, left: int, mirrored: bool
+    ) -> NDArray[np.float32]:
+        """A crop less its part of the mean, scaled, and mirrored."""
+        mean = self.mean
+        if self.mean_image is not None:
+            height, width = picture.shape[1:]
+            mean = self.mean_image[:, top : top + height, left : left + width]
         made = np.empty(picture.shape, np.float32)
         # Written backwards rather than turned afterwards.
-        seen = made[..., ::-1] if self.mirror and draws.below(2) else made
+        seen = made[..., ::-1] if mirrored else made
         if mean is not None and mean.size:
             np.subtract(picture, mean, out=seen, dtype=np.float32, casting="same_kind")
         else:
