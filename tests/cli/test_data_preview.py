@@ -53,11 +53,11 @@ def test_the_sheet_has_originals_above_and_versions_below(run: Run) -> None:
     with Image.open("sheet.png") as sheet:
         assert result.stdout == f"wrote sheet.png: layer data, {sheet.width}x{sheet.height}\n"
         assert sheet.width == GAP + 2 * (TILE + GAP)
-        sheet = sheet.convert("RGB")
+        shown = sheet.convert("RGB")
     row = 104 + 2 * 14 + 2 * GAP
     for column in range(2):
-        assert left_colour(sheet, column, GAP) == (250, 0, 0)
-        assert left_colour(sheet, column, GAP + row) == (0, 250, 0)
+        assert left_colour(shown, column, GAP) == (250, 0, 0)
+        assert left_colour(shown, column, GAP + row) == (0, 250, 0)
 
 
 @pytest.mark.usefixtures("pictures")
@@ -112,7 +112,7 @@ def test_augmentations_are_listed(run: Run) -> None:
     result = run("data", "augmentations")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0].split(None, 1) == ["type", "what it does"]
+    assert lines[0].split() == ["type", "what", "it", "does"]
     types = [line.split()[0] for line in lines[1:] if not line.startswith(" ")]
     assert types[:3] == ["Rotation", "Translation", "Rescaling"]
     assert {"BatchSampler", "Distort", "JPEG"} <= set(types)

@@ -34,8 +34,8 @@ layer { name: "ip1" type: "InnerProduct" bottom: "data" top: "ip1"
   inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip1" bottom: "label" top: "loss" }
 """
-SOLVER = '''net: "pictures.prototxt" base_lr: 0.0001 lr_policy: "fixed" max_iter: 2
-  snapshot_after_train: false'''
+SOLVER = """net: "pictures.prototxt" base_lr: 0.0001 lr_policy: "fixed" max_iter: 2
+  snapshot_after_train: false"""
 STEPS = """
 import torch
 import torrefy
@@ -85,7 +85,8 @@ def test_a_new_package_is_installed_listed_trained_and_exported(
     assert (tmp_path / "net.onnx").stat().st_size > 0
 
     page = run("torrefy", "data", "augmentations", "Solarize")
-    assert page.startswith("Solarize\n\n255 − x where x is at least a threshold")
+    assert page.startswith("Solarize\n\n255 ")
+    assert "x where x is at least a threshold" in page
     assert "the least threshold, of 255" in page
     for i in range(2):
         Image.new("RGB", (12, 8), (90 * i, 100, 255)).save(tmp_path / f"{i}.png")

@@ -143,15 +143,16 @@ def _check(file: str, chosen: Chosen, state: dict[str, Any]) -> Checked:
 
 
 def _check_net(definition: Definition, chosen: Chosen, state: dict[str, Any]) -> Checked:
-    from torrefy.data.augment.read import check_augmentation
+    from torrefy.data.augment.read import augmentation_problems
     from torrefy.lint.run import choose_rules, lint_net
 
     graph, built = diagnose_definition(definition, **state)
     layers = range(len(graph.definition.message.layer))
     problems = [
         *built.problems,
-        *(p for i in layers for p in check_augmentation(graph.definition, i)),
+        *(p for i in layers for p in augmentation_problems(graph.definition, i)),
     ]
+    problems.sort(key=lambda p: (p.place.line, p.place.column) if p.place else (0, 0))
     warnings = lint_net(graph, built.shapes, choose_rules(*chosen))
     what = f"{_count(len(graph.nodes), 'layer')} in phase {graph.state.phase}"
     notes = (*graph.notes, *map(str, built.missing))

@@ -81,7 +81,7 @@ def open_transform(spec: Any, phase: str, folder: Path | str = ".") -> Transform
     try:
         kind = _type_of(spec)
         if spec.type in UNREAD and asks(spec):
-            read_augmenter(spec)  # tells that this type augments nothing
+            read_augmenter(spec)  # refuses: this type would pass over it
         return kind.transform(spec, phase, Path(folder))
     except TorrefyError as error:
         raise error.within(layer=spec.name) from None

@@ -29,7 +29,7 @@ class View:
 
     sample: Sample
     top: int = 0
-    """Where the crop was in the augmented picture, as `left`."""
+    """The crop's place in the augmented picture, with `left`."""
     left: int = 0
     mirrored: bool = False
 
@@ -43,6 +43,8 @@ class Transformer:
     - A mean image has the size of the uncropped picture; what is subtracted is its part at the
       crop.
     - Half of the pictures are mirrored, in phase test too.
+
+    Before that an `Augmenter` may change the picture; it moves points, boxes and masks with all.
 
     Example:
         >>> transform = Transformer(crop=2, mean=[100.0], scale=0.5)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torrefy.data.augment.read import check_augmentation
+from torrefy.data.augment.read import augmentation_problems
 from torrefy.data.labels import label_limits
 from torrefy.data.loader import Loader
 from torrefy.data.open import open_loader, source_types
@@ -364,7 +364,7 @@ def feeds_for(
             told = f"its type, {layer.type}, names no data"
             problems.append(Problem(told, place, layer.name, hint))
             continue
-        wrong = check_augmentation(definition, index)
+        wrong = augmentation_problems(definition, index)
         if wrong:
             problems.extend(wrong)
             continue

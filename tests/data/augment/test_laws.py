@@ -136,8 +136,9 @@ def test_parts_around_boxes_are_of_each_overlap_as_often() -> None:
     # A box that is nearly all of the picture: every overlap is found.
     box = np.array([[1, 1, 99, 99]], np.float32)
     found = Counter(
-        BatchSampler(min_scale=0.9, trials=1000)
-        .draw_around(Draws(5, i), (100, 100), lambda: box)["overlap"]
+        BatchSampler(min_scale=0.9, trials=1000).draw_around(Draws(5, i), (100, 100), lambda: box)[
+            "overlap"
+        ]
         for i in range(10_000)
     )
     assert sorted(found) == pytest.approx([-1, 0, 0.1, 0.3, 0.5, 0.7, 0.9])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from torrefy.data.augment.pipeline import Augmenter
-from torrefy.data.augment.read import check_augmentation, read_augmenter
+from torrefy.data.augment.read import augmentation_problems, read_augmenter
 from torrefy.data.augment.recipes import RECIPES
 from torrefy.data.augment.warp import Warp
 from torrefy.data.draws import Draws
@@ -315,7 +315,7 @@ TOLD = [
 def test_every_mistake_is_told_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "net.prototxt"
     path.write_text(WRONG)
-    found = [str(p).removeprefix(f"{path}:") for p in check_augmentation(read_text(path), 0)]
+    found = [str(p).removeprefix(f"{path}:") for p in augmentation_problems(read_text(path), 0)]
     assert len(found) == len(TOLD)
     for one, wanted in zip(found, TOLD, strict=True):
         assert one == wanted or (wanted.endswith(", ") and one.startswith(wanted))
@@ -355,3 +355,12 @@ def test_one_made_in_python_is_the_same() -> None:
     python = Augmenter([Rotation(min=-30.0, max=30.0)])
     found, wanted = (one.sample(PICTURE, Draws(0, 0)).picture for one in (text, python))
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_the_page_on_augmentation_has_every_type_and_recipe() -> None:
+    from torrefy.data import torrefy_augmentations
+
+    page = (Path(__file__).parents[3] / "docs/augmentation.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    named = {name.strip(" `") for row in rows for name in row.split("|")[1].split(",")}
+    assert named == {cls.type_name for cls in torrefy_augmentations()} | set(RECIPES)

@@ -233,7 +233,8 @@ def finished(made: NDArray[Any], picture: NDArray[Any]) -> NDArray[Any]:
     clipped = np.clip(made, 0, 255)
     if picture.dtype == np.uint8:
         clipped = np.rint(clipped, out=clipped)
-    return clipped.astype(picture.dtype, copy=False)
+    whole: NDArray[Any] = clipped.astype(picture.dtype, copy=False)
+    return whole
 
 
 def _mapped(picture: NDArray[Any], change: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:

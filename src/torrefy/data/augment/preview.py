@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from torrefy.data.augment.augmentation import Sample
 from torrefy.data.augment.pipeline import Augmenter
-from torrefy.data.augment.read import check_augmentation
+from torrefy.data.augment.read import augmentation_problems
 from torrefy.data.augment.targets import GONE
 from torrefy.data.draws import Draws, mixed, named
 from torrefy.data.open import open_source, open_transform, source_types
@@ -52,7 +52,7 @@ def data_layer(definition: Definition, name: str = "") -> Any:
             f"{told} in phase train", place=definition.place(), hint=did_you_mean(name, found)
         )
     index = found[name] if name else min(found.values())
-    problems = check_augmentation(definition, index)
+    problems = augmentation_problems(definition, index)
     if problems:
         raise DataError(problems)
     return message.layer[index]

@@ -27,7 +27,7 @@ OWN = ("augmentation", "recipe", "target", "warp")
 def asks(spec: Any) -> bool:
     """Whether a LayerParameter says anything of augmentation."""
     given = spec.transform_param
-    return bool(given.recipe or given.augmentation or given.target or given.HasField("warp"))
+    return any(field.name in OWN for field, _ in given.ListFields())
 
 
 def read_augmenter(spec: Any, *, train: bool = True, placed: Placed | None = None) -> Augmenter:
@@ -50,7 +50,7 @@ def read_augmenter(spec: Any, *, train: bool = True, placed: Placed | None = Non
     return Augmenter(made if train else [], Warp.from_message(warp), tracked)
 
 
-def check_augmentation(definition: Definition, index: int) -> list[Problem]:
+def augmentation_problems(definition: Definition, index: int) -> list[Problem]:
     """All that is wrong with what a layer says of augmentation; no data are opened.
 
     Args:
@@ -75,7 +75,7 @@ def _read(
     made: list[Augmentation] = []
     problems: list[Problem] = []
     if spec.type in UNREAD:
-        first = next(name for name in OWN if name in {f.name for f, _ in given.ListFields()})
+        first = next(f.name for f, _ in given.ListFields() if f.name in OWN)
         told = f"a layer of the type {spec.type} augments nothing, and it has {first}"
         hint = "Read the pictures with a Data or an ImageData layer."
         return [], [], given.warp, [Problem(told, placed(first), hint=hint)]
@@ -86,24 +86,18 @@ def _read(
         except DataError as error:
             problems += error.within(place=placed("recipe")).problems
         else:
-            for message in recipe.augmentation:
-                made.append(_augmentation(message))
+            made += [_augmentation(message) for message in recipe.augmentation]
             warp = recipe.warp if not given.HasField("warp") else warp
-    for i, message in enumerate(given.augmentation):
-        try:
-            made.append(_augmentation(message))
-        except _WrongError as wrong:
-            for path, problem in wrong.told:
-                place = problem.place or placed("augmentation", i, *path)
-                problems.append(Problem(problem.message, place, hint=problem.hint))
     tracked: list[Tracked] = []
-    for i, message in enumerate(given.target):
-        try:
-            tracked.append(_tracked(message, list(spec.top)))
-        except _WrongError as wrong:
-            for path, problem in wrong.told:
-                place = placed("target", i, *path)
-                problems.append(Problem(problem.message, place, hint=problem.hint))
+    for name, messages in (("augmentation", given.augmentation), ("target", given.target)):
+        for i, message in enumerate(messages):
+            try:
+                if name == "augmentation":
+                    made.append(_augmentation(message))
+                else:
+                    tracked.append(_tracked(message, list(spec.top)))
+            except _WrongError as wrong:
+                problems += [replace(p, place=placed(name, i, *path)) for path, p in wrong.told]
     return made, tracked, warp, problems
 
 
