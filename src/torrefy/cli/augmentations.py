@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("net")
 @click.option("--layer", "name", default="", metavar="NAME",
               help="The data layer.  [default: the first of phase train]")  # fmt: skip
-@click.option("--count", type=click.IntRange(1, 100), default=8, show_default=True, metavar="N",
+@click.option("--count", type=click.IntRange(1, 50), default=8, show_default=True, metavar="N",
               help="How many versions of each picture.")  # fmt: skip
 @click.option("--pictures", type=click.IntRange(1, 20), default=4, show_default=True, metavar="N",
               help="How many pictures, the first of the data.")  # fmt: skip
