@@ -33,7 +33,8 @@ REFRESH = 10.0
 class RunFolder(Callback):
     """Keeps a folder for the run, which `torrefy train` has by default.
 
-    In it are: the solver's and the nets' texts as they were given; `run.json` with the command,
+    In it are: the solver's and the nets' texts as they were given, and the files of statistics
+    that their data layers name; `run.json` with the command,
     its folder, the seed, the device and all versions, once for each time that the run was begun
     or resumed; `history.csv`, a row at each display and test; `curves.png`, drawn anew every ten
     seconds; `train.log`, Caffe's lines. A run that begins at iteration 0 begins the folder anew;
@@ -116,6 +117,16 @@ class RunFolder(Callback):
         for definition in solver.definitions:
             name = Path(definition.source.file).name
             self._write(name, definition.source.text.encode())
+        named = {
+            layer.transform_param.statistics: None
+            for net in (solver.net, *solver.test_nets)
+            for layer in net.graph.definition.message.layer
+            if net.graph.state.keeps(layer) and layer.transform_param.statistics
+        }
+        for file in named:
+            source, target = Path(file), self.path / Path(file).name
+            if source.is_file() and not (target.exists() and source.samefile(target)):
+                self._write(target.name, source.read_bytes())
 
     def _write_manifest(self, solver: Solver) -> None:
         manifest = read_manifest(self.path) if solver.iteration else {}
