@@ -22,7 +22,7 @@ from torrefy.data.sources.table import SUFFIXES as TABLES
 from torrefy.data.sources.table import table_source
 from torrefy.data.sources.window import WindowSource, WindowTransformer, read_windows
 from torrefy.data.transform import Transformer, read_mean
-from torrefy.errors import DataError, TorrefyError, did_you_mean
+from torrefy.errors import DataError, Place, TorrefyError, did_you_mean
 from torrefy.graph.state import state_of
 from torrefy.plugins import named
 from torrefy.schema import Definition
@@ -102,7 +102,7 @@ def find_layer(
     Raises:
         DataError: there is none of that name, none at all, or several and no name.
     """
-    state = state_of(definition.message, phase)
+    state, place = state_of(definition.message, phase), Place(definition.source.file)
     layers = [
         layer
         for layer in definition.message.layer
@@ -115,12 +115,12 @@ def find_layer(
     if name and name not in names:
         hint = did_you_mean(name, names) or f"There are {', '.join(names) or 'none'}."
         told = f'there is no {what} "{name}" in phase {phase}'
-        raise DataError(told, place=definition.place(), hint=hint)
+        raise DataError(told, place=place, hint=hint)
     found = [layer for layer in layers if layer.name == name] if name else layers
     if len(found) != 1:
         told = f"there are {len(found)} {what}s" if found else f"there is no {what}"
         hint = f"Say which: {', '.join(names)}." if found else ""
-        raise DataError(f"{told} in phase {phase}", place=definition.place(), hint=hint)
+        raise DataError(f"{told} in phase {phase}", place=place, hint=hint)
     return found[0]
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torrefy.data.draws import Draws
 from torrefy.data.normalise.statistics import Statistics
 from torrefy.data.sources.source import Item
-from torrefy.errors import DataError, Place, RecordError
+from torrefy.errors import DataError, DefinitionError, Place, RecordError
 from torrefy.layers.base import shape_text
-from torrefy.schema import new_message, write_text
+from torrefy.schema import new_message, parse_text, write_text
 
 CHANNELS = ("CHANNEL_MEAN", "STANDARDISE")
 """What asks for channels alone, whatever height and width are."""
@@ -101,7 +101,7 @@ class Normaliser:
         try:
             statistics = Statistics.read(place.file)
             said = what_changes_values(spec)
-            if said != statistics.transform:
+            if not _same(said, statistics.transform):
                 first, second = (
                     f'"{text}"' if text else "no scale or mean"
                     for text in (statistics.transform, said)
@@ -196,6 +196,19 @@ def what_changes_values(spec: Any) -> str:
         kept.mean_file = Path(given.mean_file).name
     kept.mean_value.extend(given.mean_value)
     return " ".join(write_text(kept).split())
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two texts of what changes values mean the same."""
+    if one == other:
+        return True
+    try:
+        first, second = (
+            parse_text(text, "caffe.TransformationParameter").message for text in (one, other)
+        )
+    except DefinitionError:
+        return False
+    return bool(first == second)
 
 
 def without_chance(spec: Any) -> Any:

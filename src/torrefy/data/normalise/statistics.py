@@ -171,8 +171,9 @@ class Statistics:
         except WeightsError as error:
             raise DataError(error.problems) from None
         except SafetensorError as error:
+            reason = str(error).removeprefix("Error while deserializing header: ")
             raise DataError(
-                f"cut off, damaged, or not a safetensors file: {str(error)[:200]}", place=place
+                f"cut off, damaged, or not a safetensors file: {reason[:200]}", place=place
             ) from None
         except OSError as error:
             raise DataError(f"can't be read: {error.strerror or error}", place=place) from None
