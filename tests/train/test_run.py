@@ -68,11 +68,17 @@ def test_a_run_keeps_the_statistics_that_its_data_are_normalised_by(
     records = [(b"%08d" % i, write_datum(one, i % 2)) for i, one in enumerate(pictures)]
     source = ArraySource(pictures)
     compute_statistics(source, whiten=True, epsilon=1e-3).write(folder / "stats.safetensors")
-    (folder / "net.prototxt").write_text(
-        'layer { name: "data" type: "Data" top: "data" top: "label" '
+    (folder / "of_test").mkdir()
+    compute_statistics(source, whiten=True).write(folder / "of_test/stats.safetensors")
+    data = (
+        'layer { name: "data" type: "Data" top: "data" top: "label" include { phase: %s } '
         f'data_param {{ source: "{lmdb(records)}" backend: LMDB batch_size: 20 }} '
-        'transform_param { statistics: "stats.safetensors" normalise: PCA } }'
-        'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" '
+        'transform_param { statistics: "%s" normalise: PCA } }'
+    )
+    (folder / "net.prototxt").write_text(
+        data % ("TRAIN", "stats.safetensors")
+        + data % ("TEST", "of_test/stats.safetensors")
+        + 'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" '
         'inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }'
         'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }'
     )
@@ -80,8 +86,9 @@ def test_a_run_keeps_the_statistics_that_its_data_are_normalised_by(
     solver = Solver("solver.prototxt", run="one", loading={"workers": 0})
     assert solver.net.inputs["data"] == (20, 9, 1, 1)
     solver.solve()
-    kept = (folder / "one/stats.safetensors").read_bytes()
-    assert kept == (folder / "stats.safetensors").read_bytes()
+    for kept, name in (("", ""), ("2-", "of_test/")):
+        written = (folder / f"one/{kept}stats.safetensors").read_bytes()
+        assert written == (folder / f"{name}stats.safetensors").read_bytes()
     assert float(solver.scores[0]["loss"]) < 0.4
 
 

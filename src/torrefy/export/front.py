@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from torrefy.data.draws import Draws
-from torrefy.data.normalise.normaliser import CHANNELS, Normalised, Normaliser
+from torrefy.data.normalise.normaliser import CHANNELS, Normalised, Normaliser, scale_of
 from torrefy.data.normalise.statistics import Statistics
 from torrefy.data.recipe import Recipe
 from torrefy.data.transform import Transformer, read_mean
@@ -68,10 +68,9 @@ class Front(nn.Module):
         self.statistics = Statistics.read(Path(folder, spec.transform_param.statistics))
         self.made = made
         mean = self._mean(spec, folder)
-        scale = float(spec.transform_param.scale)
-        self.transform = Normalised(Transformer(scale=scale, mean=mean), normaliser)
+        self.scale = scale_of(spec)
+        self.transform = Normalised(Transformer(scale=self.scale, mean=mean), normaliser)
         """The data layer's own way, which the file is compared with."""
-        self.scale = scale
         shift = np.asarray(mean, np.float32)
         if shift.ndim != 3:
             shift = shift.reshape(-1, 1, 1)

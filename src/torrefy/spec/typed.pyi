@@ -1014,6 +1014,11 @@ class _L(LayerFunctions):
         Tops: N×3×S×S, S being `transform_param.crop_size`; and N labels. The tops are inputs of the
         net; `torrefy.data.open` reads the pictures. (Girshick et al. 2014, arXiv:1311.2524.)"""
 
+class _AugmentationTarget:
+    POINTS: int
+    BOXES: int
+    MASK: int
+
 class _Convolution:
     DEFAULT: int
     CAFFE: int
@@ -1102,7 +1107,30 @@ class _TanH:
     CAFFE: int
     CUDNN: int
 
+class _Transformation:
+    MEAN: int
+    CHANNEL_MEAN: int
+    STANDARDISE: int
+    STANDARDISE_PIXELS: int
+    PCA: int
+    ZCA: int
+
+class _Warp:
+    BILINEAR: int
+    NEAREST: int
+    BICUBIC: int
+    REFLECT: int
+    CONSTANT: int
+    REPLICATE: int
+    WRAP: int
+
+class _fit_values:
+    STRETCH: int
+    COVER: int
+    CONTAIN: int
+
 class _P(Enums):
+    AugmentationTarget: _AugmentationTarget
     Convolution: _Convolution
     Data: _Data
     Eltwise: _Eltwise
@@ -1119,6 +1147,9 @@ class _P(Enums):
     Sigmoid: _Sigmoid
     Softmax: _Softmax
     TanH: _TanH
+    Transformation: _Transformation
+    Warp: _Warp
+    fit_values: _fit_values
 
 L: _L
 P: _P

@@ -123,10 +123,14 @@ class RunFolder(Callback):
             for layer in net.graph.definition.message.layer
             if net.graph.state.keeps(layer) and layer.transform_param.statistics
         }
-        for file in named:
-            source, target = Path(file), self.path / Path(file).name
+        taken: set[str] = set()
+        for number, file in enumerate(named, 1):
+            source, name = Path(file), Path(file).name
+            name = f"{number}-{name}" if name in taken else name
+            taken.add(name)
+            target = self.path / name
             if source.is_file() and not (target.exists() and source.samefile(target)):
-                self._write(target.name, source.read_bytes())
+                self._write(name, source.read_bytes())
 
     def _write_manifest(self, solver: Solver) -> None:
         manifest = read_manifest(self.path) if solver.iteration else {}

@@ -183,6 +183,12 @@ class Normalised:
         return self.normaliser(pictures)
 
 
+def scale_of(spec: Any) -> float:
+    """A data layer's scale; WindowData has it in a message of its own."""
+    given = spec.window_data_param if spec.type == "WindowData" else spec.transform_param
+    return float(given.scale)
+
+
 def what_changes_values(spec: Any) -> str:
     """The fields of a layer's transform_param that change values, on one line; of files the name.
 
@@ -190,8 +196,9 @@ def what_changes_values(spec: Any) -> str:
     """
     given = spec.transform_param
     kept: Any = new_message("caffe.TransformationParameter")
-    if given.scale != 1:
-        kept.scale = given.scale
+    scale = scale_of(spec)
+    if scale != 1:
+        kept.scale = scale
     if given.HasField("mean_file"):
         kept.mean_file = Path(given.mean_file).name
     kept.mean_value.extend(given.mean_value)

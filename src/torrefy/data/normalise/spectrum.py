@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torrefy.errors import DataError
 
 MOST_EXACT = 4096
-"""The most values (C·H·W) of a picture whose whole covariance is made: 134 MB, and about four
+"""The most values (C·H·W) of a picture whose whole covariance is made: 134 MB, and about six
 times as much while it is decomposed."""
 MOST_COMPONENTS = 256
 """How many components are found of larger pictures, unless it is said."""
