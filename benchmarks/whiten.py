@@ -1,8 +1,7 @@
 """ZCA whitening of 64 pictures of 3x32x32: one product for the batch, against one for each.
 
 Both in float64 on one thread, as a loader's worker has it. A second line is float64 against
-float32 for the batch: what it costs that a picture comes out the same to the bit whatever stands
-beside it.
+float32 for the batch: what it costs that what stands beside a picture changes next to nothing.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ class Normaliser:
     - ZCA: that turned back, U (S + epsilon)^(-1/2) Uᵀ (x − mean), C×H×W (Bell and Sejnowski 1997).
       With fewer components than values it is their part of the picture alone.
 
-    Whitening is computed in float64 and rounded to float32 at the end: so a picture comes out the
-    same, to the bit, whatever stands beside it in its batch.
+    Whitening is computed in float64 and rounded to float32 at the end: what stands beside a picture
+    in its batch then changes at most a last bit, and that hardly ever.
     """
 
     def __init__(self, statistics: Statistics, kind: str) -> None:

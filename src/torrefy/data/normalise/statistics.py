@@ -63,11 +63,6 @@ class Statistics:
         return channels, height, width
 
     @property
-    def whole(self) -> bool:
-        """Whether there are as many components as values."""
-        return self.components is not None and len(self.components) == self.mean.size
-
-    @property
     def explained(self) -> float:
         """The share of the variance that the components have."""
         if self.eigenvalues is None:
