@@ -208,6 +208,11 @@ def test_what_can_not_be_computed_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         "1000 components of 1,048,576 values would take 67.1 GB. Ask for 64 at most, or make the "
         "pictures smaller."
     )
+    spoiled = np.zeros((3, 1, 2, 2), np.float32)
+    spoiled[1, 0, 1, 1] = np.nan
+    assert refusal(compute_statistics, ArraySource(spoiled)) == (
+        "<arrays> (row 1): the picture holds values that are no finite numbers"
+    )
     assert refusal(compute_statistics, ArraySource(np.zeros((3, 4)))) == (
         "<arrays> (row 0): its items are no pictures"
     )

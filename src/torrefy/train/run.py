@@ -33,11 +33,11 @@ REFRESH = 10.0
 class RunFolder(Callback):
     """Keeps a folder for the run, which `torrefy train` has by default.
 
-    In it are: the solver's and the nets' texts as they were given, and the files of statistics
-    that their data layers name; `run.json` with the command, its folder, the seed, the device and
-    all versions, once for each time that the run was begun or resumed; `history.csv`, a row at
-    each display and test; `curves.png`, drawn anew every ten seconds; `train.log`, Caffe's lines. A run that begins at iteration 0 begins the folder anew;
-    one that is resumed goes on with its history.
+    In it are: the solver's and the nets' texts as they were given, and the files of statistics that
+    their data layers name; `run.json` with the command, its folder, the seed, the device and all
+    versions, once for each time that the run was begun or resumed; `history.csv`, a row at each
+    display and test; `curves.png`, drawn anew every ten seconds; `train.log`, Caffe's lines. A run
+    that begins at iteration 0 begins the folder anew; one that is resumed goes on with its history.
 
     Example:
         callback { type: "RunFolder" run_folder_param { folder: "runs/one" } }

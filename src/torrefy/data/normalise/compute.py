@@ -65,7 +65,7 @@ def compute_statistics(
 
     Raises:
         DataError: a number is out of range, or would take more than 4 GiB.
-        RecordError: a picture has another size than the first.
+        RecordError: a picture has another size than the first, or values that are not finite.
         TorrefyError: an item can't be read.
     """
     chosen = _Chosen(source, sample, seed)
@@ -185,7 +185,7 @@ class _Chosen(Source):
 
 
 class _OneSize:
-    """A transform that refuses pictures of another size than the first."""
+    """A transform that refuses pictures of another size than the first, and infinite values."""
 
     def __init__(self, transform: Transform | None, shape: tuple[int, ...]) -> None:
         self.transform = transform
@@ -201,6 +201,8 @@ class _OneSize:
                 f"{shape_text(self.shape)}; statistics take pictures of one size",
                 hint="Take them from a layer with crop_size, or resize the pictures.",
             )
+        if picture.dtype.kind == "f" and not np.isfinite(picture).all():
+            raise RecordError("the picture holds values that are no finite numbers")
         return (picture,)
 
 

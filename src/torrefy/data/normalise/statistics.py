@@ -74,11 +74,11 @@ class Statistics:
         """What makes whitening doubtful, where anything does."""
         if self.eigenvalues is None:
             return
-        size, kept = self.mean.size, len(self.eigenvalues)
+        kept = len(self.eigenvalues)
         if self.count <= kept:
             yield (
                 f"{self.count:,} pictures tell no more than {self.count - 1:,} directions: in the "
-                f"others of {size:,} new pictures are multiplied by up to {self._most():.3g}. "
+                f"others of {kept:,} new pictures are multiplied by up to {self._most():.3g}. "
                 f"Give more pictures, fewer --components, or a larger --epsilon."
             )
         elif self.eigenvalues.max() > 1e10 * (self.eigenvalues.min() + self.epsilon):
