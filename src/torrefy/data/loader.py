@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,24 @@ from torrefy.errors import DataError, PictureError, Place, RecordError, TorrefyE
 
 Transform = Callable[[Item, Draws], Item]
 """Makes of an item what the net sees."""
+
+
+@runtime_checkable
+class BatchTransform(Protocol):
+    """A transform whose last step is done to all pictures of a batch at once, which is faster."""
+
+    def __call__(self, item: Item, draws: Draws) -> Item:
+        """All of it, to an item."""
+        ...
+
+    def each(self, item: Item, draws: Draws) -> Item:
+        """All but the last step, to an item; the picture is float32."""
+        ...
+
+    def whole(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The last step, to a batch of what `each` made."""
+        ...
+
 
 MOST_SKIPPED = 1000
 """How many bad items in a row are passed over before the source counts as broken."""
@@ -262,6 +280,9 @@ class _Making(Dataset[_Batch]):
         self.batch_size = batch_size
         self.tops = tops
         self.transform = transform
+        self.whole: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+        if isinstance(transform, BatchTransform):
+            self.transform, self.whole = transform.each, transform.whole
         self.skip = skip
         self.labels = dict(labels)
         self.name = name
@@ -333,6 +354,8 @@ class _Making(Dataset[_Batch]):
                     f'the items of a batch differ in their shapes: "{top}" is {told}',
                     hint="Crop or resize them, or take batches of 1.",
                 )
+            if i == 0 and self.whole is not None:
+                parts = list(self.whole(np.stack(parts)))
             tensors[top] = _empty((len(parts), *parts[0].shape))
             batch = tensors[top].numpy()
             for place, part in enumerate(parts):

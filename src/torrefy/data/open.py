@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from torrefy.data.augment.read import UNREAD, asks, read_augmenter
 from torrefy.data.loader import Loader, Transform
+from torrefy.data.normalise.normaliser import Normalised, Normaliser
 from torrefy.data.pictures import STORED
 from torrefy.data.sources.hdf5 import HDF5Source, read_files
 from torrefy.data.sources.image_list import list_source
@@ -22,8 +23,10 @@ from torrefy.data.sources.table import SUFFIXES as TABLES
 from torrefy.data.sources.table import table_source
 from torrefy.data.sources.window import WindowSource, WindowTransformer, read_windows
 from torrefy.data.transform import Transformer, read_mean
-from torrefy.errors import DataError, TorrefyError, did_you_mean
+from torrefy.errors import DataError, Place, TorrefyError, did_you_mean
+from torrefy.graph.state import state_of
 from torrefy.plugins import named
+from torrefy.schema import Definition
 
 TYPES = ("Data", "HDF5Data", "ImageData", "MemoryData", "WindowData")
 """Caffe's layer types that read data; `source_types` has those of plugins, too."""
@@ -82,9 +85,47 @@ def open_transform(spec: Any, phase: str, folder: Path | str = ".") -> Transform
         kind = _type_of(spec)
         if spec.type in UNREAD and asks(spec):
             read_augmenter(spec)  # refuses: this type would pass over it
-        return kind.transform(spec, phase, Path(folder))
+        transform = kind.transform(spec, phase, Path(folder))
+        normaliser = Normaliser.from_layer(spec, folder)
+        return transform if normaliser is None else Normalised(transform, normaliser)
     except TorrefyError as error:
         raise error.within(layer=spec.name) from None
+
+
+def find_layer(
+    definition: Definition, phase: str, name: str = "", *, normalised: bool = False
+) -> Any:
+    """The data layer of a net, as its LayerParameter.
+
+    Args:
+        definition: the net's, upgraded.
+        phase: "train" or "test": where the layer is.
+        name: which it is, where there are several.
+        normalised: look at those alone that have statistics.
+
+    Raises:
+        DataError: there is none of that name, none at all, or several and no name.
+    """
+    state, place = state_of(definition.message, phase), Place(definition.source.file)
+    layers = [
+        layer
+        for layer in definition.message.layer
+        if layer.type in source_types()
+        and state.keeps(layer)
+        and (layer.transform_param.statistics or not normalised)
+    ]
+    names = [layer.name for layer in layers]
+    what = "data layer with statistics" if normalised else "data layer"
+    if name and name not in names:
+        hint = did_you_mean(name, names) or f"There are {', '.join(names) or 'none'}."
+        told = f'there is no {what} "{name}" in phase {phase}'
+        raise DataError(told, place=place, hint=hint)
+    found = [layer for layer in layers if layer.name == name] if name else layers
+    if len(found) != 1:
+        told = f"there are {len(found)} {what}s" if found else f"there is no {what}"
+        hint = f"Say which: {', '.join(names)}." if found else ""
+        raise DataError(f"{told} in phase {phase}", place=place, hint=hint)
+    return found[0]
 
 
 def batch_size_of(spec: Any) -> int:

@@ -1107,6 +1107,14 @@ class _TanH:
     CAFFE: int
     CUDNN: int
 
+class _Transformation:
+    MEAN: int
+    CHANNEL_MEAN: int
+    STANDARDISE: int
+    STANDARDISE_PIXELS: int
+    PCA: int
+    ZCA: int
+
 class _Warp:
     BILINEAR: int
     NEAREST: int
@@ -1139,6 +1147,7 @@ class _P(Enums):
     Sigmoid: _Sigmoid
     Softmax: _Softmax
     TanH: _TanH
+    Transformation: _Transformation
     Warp: _Warp
     fit_values: _fit_values
 
