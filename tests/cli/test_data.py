@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,24 @@ def test_means_are_printed_and_written(run: Run, pets: Path) -> None:
 def test_a_sheet_is_a_picture(run: Run, pets: Path) -> None:
     assert run("data", "show", "--sheet", "s.png", "pets").exit_code == 0
     with Image.open(pets / "s.png") as sheet:
-        assert sheet.size == (3 * 98, 98)
+        assert sheet.size == (3 * 98, 98 + 14)
+
+
+def test_a_sheet_has_the_labels_below_and_a_cross_for_what_cant_be_read(
+    run: Run, pets: Path
+) -> None:
+    def below(*arguments: str) -> list[bool]:
+        run("data", "show", "--sheet", "s.png", *arguments)
+        with Image.open(pets / "s.png") as sheet:
+            pixels = np.asarray(sheet)
+        return [bool((pixels[98:, 98 * i + 1 : 98 * i + 97] != 255).any()) for i in range(3)]
+
+    (pets / "pets/cat/b.png").write_bytes(b"")
+    assert below("pets") == [True, False, True]
+    with Image.open(pets / "s.png") as sheet:
+        assert sheet.getpixel((98 + 48, 48)) == (200, 40, 40)
+    (pets / "pets/dog").rename(pets / os.fsdecode(b"pets/\xff\n" + b"x" * 200))
+    assert below("pets") == [True, False, True]
 
 
 def test_what_is_bad_is_told_and_ends_with_1(run: Run, pets: Path) -> None:
@@ -95,10 +113,25 @@ def test_a_size_that_is_none_is_wrong_usage(run: Run, pets: Path) -> None:
 
 
 def test_what_spoils_a_training_is_told_and_ends_with_1(run: Run, pets: Path) -> None:
-    assert run("data", "verify", "pets", "--classes", "2").output == "looked at 3 items\n"
+    result = run("data", "verify", "pets", "--classes", "2")
+    assert result.exit_code == 0
+    assert [line.rstrip() for line in result.output.splitlines()] == [
+        "looked for                    found",
+        "items                     ok  3",
+        "can't be read             ok  0",
+        "sizes                     ok  3x4x6 (3)",
+        "labels                    ok  2 different, 0 to 1",
+        "labels that are no class  ok  0",
+        "classes without an item   ok  0",
+        "balance of the classes    ok  the largest is 2 times the smallest",
+        "pictures again            ok  0",
+        "pictures in both sources  -   give --against",
+        "",
+        "looked at 3 items",
+    ]
     result = run("data", "verify", "pets", "--classes", "1", "--against", "pets")
     assert result.exit_code == 1
-    assert result.output.splitlines()[:4] == [
+    assert result.output.splitlines()[11:15] == [
         "1 label is no class:",
         "  pets/dog/c d.png: label 1",
         "3 pictures are in both sources:",
@@ -107,6 +140,11 @@ def test_what_spoils_a_training_is_told_and_ends_with_1(run: Run, pets: Path) ->
     found = json.loads(run("data", "verify", "pets", "--classes", "3", "--json").output)
     assert found["ok"] is True
     assert found["missing"] == [2]
+    assert {check["name"]: check["state"] for check in found["checks"]} == {
+        "items": "ok", "can't be read": "ok", "sizes": "ok", "labels": "ok",
+        "labels that are no class": "ok", "classes without an item": "note",
+        "balance of the classes": "ok", "pictures again": "ok", "pictures in both sources": "-",
+    }  # fmt: skip
     assert found["labels"] == {"0": 2, "1": 1}
 
 

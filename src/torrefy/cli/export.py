@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torrefy.cli.definition import state_options
+from torrefy.cli.definition import is_zoo_name, state_options
 from torrefy.cli.output import json_option, one_line, print_json
 from torrefy.errors import TorrefyError
 
@@ -70,7 +70,7 @@ def command(
 
     net: Net
     recipe: Recipe
-    if _is_zoo_name(model, weights):
+    if weights is None and is_zoo_name(model):
         from torrefy.zoo import find_card, pull
         from torrefy.zoo.recipe import recipe_of
 
@@ -91,12 +91,6 @@ def command(
         print_json(_as_json(report))
     else:
         _print(report)
-
-
-def _is_zoo_name(model: str, weights: str | None) -> bool:
-    """Whether a name is no file's: no suffix, no folder, nothing there."""
-    looks_like_a_file = Path(model).exists() or "/" in model or model.endswith(".prototxt")
-    return weights is None and not looks_like_a_file
 
 
 def _front(net: Net, definition: str, layer: str) -> Front:

@@ -19,9 +19,15 @@ from torrefy.cli.output import json_option, one_line, print_json
 @click.option("--iterations", type=click.IntRange(1), default=50, show_default=True, metavar="N",
               help="How many batches are taken.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, metavar="NAME",
-              help='Where to compute: "cpu", "cuda", "cuda:1".')  # fmt: skip
+              help='Where to compute: "cpu", "cuda", "cuda:1", "mps".')  # fmt: skip
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32",
+              show_default=True, help="What convolutions and products compute in.")  # fmt: skip
+@click.option("--channels-last", is_flag=True,
+              help="Keep pictures in memory with their channels last.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), metavar="N",
               help="Processes that read data (else: a core each but one, 4 at most).")  # fmt: skip
+@click.option("--bad-images", type=click.Choice(["fail", "skip"]), default="fail",
+              show_default=True, help="What becomes of data that can't be used.")  # fmt: skip
 @click.option("--stage", "stages", multiple=True, metavar="NAME",
               help="A stage that the net is in; may be given several times.")  # fmt: skip
 @click.option("--level", type=int, default=0, metavar="N", help="The net's level.")
@@ -34,7 +40,10 @@ def command(
     weights: str,
     iterations: int,
     device: str,
+    precision: str,
+    channels_last: bool,
     workers: int | None,
+    bad_images: str,
     stages: tuple[str, ...],
     level: int,
     allow_python: tuple[str, ...],
@@ -47,7 +56,9 @@ def command(
     """
     from torrefy.train.scores import score
 
-    loading: dict[str, Any] = {} if workers is None else {"workers": workers}
+    loading: dict[str, Any] = {"bad": bad_images}
+    if workers is not None:
+        loading["workers"] = workers
     found = score(
         definition,
         weights,
@@ -57,16 +68,21 @@ def command(
         level=level,
         loading=loading,
         allow_python=allow_python,
+        precision=precision,
+        channels_last=channels_last,
     )
     if as_json:
         blobs = {
             name: [v if math.isfinite(v) else None for v in blob.flatten().tolist()]
             for name, blob in found.blobs.items()
         }
-        print_json({"ok": True, "iterations": found.iterations, "blobs": blobs})
+        passed = {"skipped": found.skipped.items, "times_skipped": found.skipped.times}
+        print_json({"ok": True, "iterations": found.iterations, "blobs": blobs, **passed})
         return
     for name, blob in found.blobs.items():
         weight = found.loss_weights.get(name, 0.0)
         for value in blob.flatten().tolist():
             loss = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
             click.echo(one_line(f"{name} = {value:g}{loss}"))
+    if found.skipped.items:
+        click.echo(one_line(str(found.skipped)))

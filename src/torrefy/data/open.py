@@ -260,7 +260,7 @@ def _open_windows(spec: Any, folder: Path, arrays: Arrays) -> Source:
         fg_threshold=data.fg_threshold,
         bg_threshold=data.bg_threshold,
     )
-    return WindowSource(foreground, background, data.fg_fraction)
+    return WindowSource(foreground, background, data.fg_fraction, folder / data.source)
 
 
 def _warp_windows(spec: Any, phase: str, folder: Path) -> Transform:

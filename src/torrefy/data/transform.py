@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from torrefy.data.draws import Draws
 from torrefy.data.sources.source import Item
-from torrefy.errors import DataError, Place, RecordError, nearest_file
-from torrefy.schema import new_message
-from torrefy.schema.source import kind_of
+from torrefy.errors import DataError, Place, RecordError, TorrefyError
+from torrefy.schema.blobs import read_blob
+from torrefy.weights.files import read_whole
 
 if TYPE_CHECKING:
     from torrefy.data.augment.augmentation import Sample
@@ -219,17 +218,12 @@ def read_mean(path: Path | str) -> NDArray[np.float32]:
     path = Path(path)
     place = Place(str(path))
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError("no such file", place=place, hint=nearest_file(path)) from None
-    except OSError as error:
-        raise DataError(f"can't be read: {error.strerror}", place=place) from None
+        data = bytes(read_whole(path, "a mean image", ".binaryproto"))
+    except TorrefyError as error:
+        raise DataError(error.problems) from None
     if data[:6] == b"\x93NUMPY":
-        array = _read_npy(path, place)
+        array = _read_npy(data, place)
     else:
-        kind = kind_of(data[:4096])
-        if kind and not kind.startswith("a binary"):
-            raise DataError(f"this is {kind}, not a mean image", place=place)
         array = read_blob(data, place)
     while array.ndim > 3 and array.shape[0] == 1:
         array = array[0]
@@ -240,41 +234,9 @@ def read_mean(path: Path | str) -> NDArray[np.float32]:
     return array
 
 
-def read_blob(data: bytes, place: Place) -> NDArray[np.float32]:
-    """The array of a BlobProto.
-
-    Raises:
-        DataError: these are no BlobProto's bytes, or its values don't fill its shape.
-    """
-    blob: Any = new_message("caffe.BlobProto")
+def _read_npy(data: bytes, place: Place) -> NDArray[np.float32]:
     try:
-        blob.ParseFromString(data)
-    except DecodeError:
-        raise DataError("this is no BlobProto", place=place) from None
-    shape = (
-        tuple(blob.shape.dim)
-        if blob.HasField("shape")
-        else (blob.num, blob.channels, blob.height, blob.width)
-    )
-    values = np.array(blob.data or blob.double_data, np.float32)
-    if min(shape, default=1) < 0 or math.prod(shape) != len(values) or not len(values):
-        raise DataError(f"a blob of {_text(shape)} that holds {len(values)} values", place=place)
-    return values.reshape(shape)
-
-
-def write_blob(array: NDArray[Any]) -> bytes:
-    """A BlobProto's bytes of an array of up to four axes, as Caffe's tools write means."""
-    blob: Any = new_message("caffe.BlobProto")
-    shape = (1,) * (4 - array.ndim) + array.shape
-    blob.num, blob.channels, blob.height, blob.width = shape
-    blob.data.extend(array.astype(np.float32).ravel().tolist())
-    written: bytes = blob.SerializeToString()
-    return written
-
-
-def _read_npy(path: Path, place: Place) -> NDArray[np.float32]:
-    try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"this .npy can't be read: {error}", place=place) from None
     if array.dtype.kind not in "fiu":

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torrefy import __version__
+from torrefy.data.labels import label_limits
 from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
 from torrefy.export.front import Front, shapes_with
@@ -265,7 +266,7 @@ def _compare(
         ExportError: it is above the tolerance.
     """
     model = OnnxModel(path)
-    random = np.random.default_rng(0)
+    random, limits = np.random.default_rng(0), label_limits(net)
     worst, worst_blob = 0.0, next(iter(names))
     training = net.training
     net.eval()
@@ -273,7 +274,11 @@ def _compare(
         for more in (0, 2):
             inputs = {
                 name: _random(
-                    random, shape, sum(net.inputs[name][:1]) + more, recipe, _limit(net, name)
+                    random,
+                    shape,
+                    sum(net.inputs[name][:1]) + more,
+                    recipe,
+                    limits[name].classes if name in limits else None,
                 )
                 for name, shape in model.inputs.items()
             }
@@ -307,17 +312,6 @@ def _reset(net: Net) -> None:
     """Let what a net carries from batch to batch start anew, as the file does at each run."""
     for layer in net.layers.values():
         layer.reset()
-
-
-def _limit(net: Net, name: str) -> int | None:
-    """The number that the indices in an input are below; None where it holds any numbers."""
-    limits = [
-        net.layers[node.key].index_limit(i, [net.shapes[b] for b in node.bottoms])
-        for node in net.graph.nodes
-        for i, bottom in enumerate(node.bottoms)
-        if bottom == net.graph.inputs[name]
-    ]
-    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _random(

@@ -175,8 +175,9 @@ class HDF5Data(DataLayer):
 class HDF5Output(Layer):
     """Two bottoms for the datasets "data" and "label" of an HDF5 file.
 
-    It has no top, so nothing asks for it, and it writes nothing; `torrefy.data.output` has what
-    writes such a file.
+    It has no top, so no output of a net asks for it: a net that is called writes nothing.
+    `torrefy test` writes the file, the rows of every batch; a program does by
+    `torrefy.data.output`. Caffe writes at each pass, and can do so once.
     """
 
     param = "hdf5_output_param"

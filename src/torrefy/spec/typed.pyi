@@ -343,7 +343,8 @@ class _L(LayerFunctions):
         """Σ (a − b)² / 2N: half of torch's MSE loss of reduction "sum", over the batch size N.
 
         Bottoms: two of N numbers of anything; the axes behind N may differ, their count may not.
-        Both get a gradient."""
+        Both get a gradient. Beyond Caffe a third bottom may have weights of the squares: one for each
+        item, or as many as either; the divisor stays."""
     def Exp(
         self,
         *bottoms: Top,
@@ -497,7 +498,7 @@ class _L(LayerFunctions):
         p = softmax(x) along `axis` (default 1). Bottoms: scores, a label for each prediction, and H,
         classes×classes; without a third bottom H is read from the BlobProto in the file `source`.
         Tops: a scalar, and on request the probabilities, which pass no gradient. With the identity
-        for H it is SoftmaxWithLoss; `loss_param` is the same.
+        for H it is SoftmaxWithLoss; `loss_param` is the same, but class weights go into H.
 
         The gradient is Caffe's, p · Σ H[l] − H[l] however small p, and none goes to H. Nets from
         before 2017 fed probabilities: such a net means another loss now."""
@@ -870,13 +871,18 @@ class _L(LayerFunctions):
         ignore_label: int = ...,
         normalize: bool = ...,
         normalization: int | str = ...,
+        class_weight: float | Sequence[float] = ...,
         **fields: Any,
     ) -> Any:
         """Σ −(t log σ(x) + (1 − t) log(1 − σ(x))) over a number of targets; torch's BCE with logits.
 
         Bottoms: scores x and targets t (0 to 1), as many. `loss_param` as for SoftmaxWithLoss, but
         `normalization` is BATCH_SIZE by default. A target counts unless it is `ignore_label` when cut
-        to an integer, as Caffe does: ignore_label 0 leaves out all targets within −1 and 1."""
+        to an integer, as Caffe does: ignore_label 0 leaves out all targets within −1 and 1.
+
+        Beyond Caffe the terms may have weights: a third bottom has one for each item or for each
+        target, `loss_param { class_weight }` one for each place along axis 1. They don't change what
+        is divided by."""
     def Silence(
         self,
         *bottoms: Top,
@@ -930,7 +936,10 @@ class _L(LayerFunctions):
         count (VALID, the default), by all (FULL), by the extent of the axes before the classes
         (BATCH_SIZE) or by nothing (NONE); by 1 at least. That is torch's cross entropy but for a
         batch without a label that counts (0 here, NaN there), and for probabilities that vanish: they
-        cost 87.3365, and their gradient is still p − 1."""
+        cost 87.3365, and their gradient is still p − 1.
+
+        Beyond Caffe the terms may have weights: a third bottom has one for each item or for each
+        label, `loss_param { class_weight }` one for each class. They don't change what is divided by."""
     def Split(
         self,
         *bottoms: Top,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import shlex
@@ -64,10 +65,12 @@ class RunFolder(Callback):
         if self._log is not None:
             return
         from torrefy.train.history import History
+        from torrefy.weights.files import sweep
 
         self.path = Path(self.folder) if self.folder else solver.run_folder
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            sweep(self.path)
             if solver.iteration:
                 earlier = History.read(self.path / HISTORY, solver.iteration)
                 solver.history.rows[:0] = earlier.rows
@@ -82,20 +85,37 @@ class RunFolder(Callback):
 
     def on_log(self, solver: Solver, line: str) -> None:
         """Keep a line."""
-        if self._log is not None:
-            self._log.write(f"{line}\n")
+        self._to_log(f"{line}\n")
 
     def on_row(self, solver: Solver, row: Row) -> None:
         """Write the history, and at times the curves."""
         self._write(HISTORY, solver.history.text().encode())
-        if self._log is not None:
-            self._log.flush()
+        self._to_log("", flush=True)
         if time.monotonic() - self._drawn > REFRESH:
             self._draw(solver)
 
     def on_train_end(self, solver: Solver) -> None:
         """Draw the last curves."""
         self._draw(solver)
+
+    def _to_log(self, text: str, *, flush: bool = False) -> None:
+        """Write to the log; one that the disk refuses is closed.
+
+        Raises:
+            TorrefyError: the disk refuses.
+        """
+        if self._log is None:
+            return
+        try:
+            self._log.write(text)
+            if flush:
+                self._log.flush()
+        except OSError as error:
+            log, self._log = self._log, None
+            with contextlib.suppress(OSError):  # what is left to be written is in the way
+                log.close()
+            place = Place(str(self.path / LOG))
+            raise TorrefyError(f"can't be written: {error.strerror}", place=place) from None
 
     def _draw(self, solver: Solver) -> None:
         if not self.curves or len(solver.history) < 2:
@@ -170,6 +190,7 @@ def _circumstances(solver: Solver) -> dict[str, Any]:
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "folder": str(Path.cwd()),
         "device": device,
+        "processes": solver.processes.world,
         "threads": torch.get_num_threads(),
         "machine": platform.platform(),
         "versions": versions,

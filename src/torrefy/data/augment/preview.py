@@ -99,7 +99,7 @@ class _Keyed:
     def __init__(self, source: Source, index: int) -> None:
         self.key = source.key(index)
         self.item = source.item(index)
-        as_image(self.item[0], self.key)
+        as_image(self.item[0], Place(self.key))
 
     def original(self, transform: Transformer) -> tuple[Image.Image, list[str]]:
         """The picture as it is stored, and its key."""
@@ -136,7 +136,7 @@ def _number(value: float) -> str:
 
 def _tile(sample: Sample, key: str) -> Image.Image:
     """A picture within TILE x TILE, with its points and boxes."""
-    image = as_image(sample.picture, key)
+    image = as_image(sample.picture, Place(key))
     factor = TILE / max(image.size)
     if factor >= 1:
         factor = float(int(factor))
