@@ -17,9 +17,10 @@ from torrefy.data.draws import Draws
 from torrefy.data.loader import Loader
 from torrefy.data.open import open_loader, open_transform
 from torrefy.data.sources.memory import ArraySource
-from torrefy.data.transform import Transformer, write_blob
+from torrefy.data.transform import Transformer
 from torrefy.errors import DataError, RecordError
 from torrefy.schema import parse_text, read_text
+from torrefy.schema.blobs import write_blob
 from torrefy.testing.augmentation import _scene
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (3, 40, 50), np.uint8)
