@@ -345,7 +345,7 @@ def test_a_picture_that_an_augmentation_refuses_is_named(tmp_path: Path) -> None
     with pytest.raises(RecordError) as error:
         next(loader)
     assert str(error.value) == (
-        f'{tmp_path}/grey.png: layer "data": Lighting takes pictures of 3 channels, found 1'
+        f'{tmp_path}/list.txt:1:1: layer "data": Lighting takes pictures of 3 channels, found 1'
     )
 
 
