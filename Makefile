@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check docs protos bench clean
+.PHONY: help demo test test-slow check docs protos bench clean
 
 help:
 	@echo "make demo    set up .venv, pull real weights, classify a real photograph"
-	@echo "make test    set up .venv, run every check and test"
+	@echo "make test    set up .venv, run every check, and every test but the slow ones"
+	@echo "make test-slow  the tests that take minutes, which make test leaves out"
 	@echo "make check   ruff, mypy, import-linter: seconds"
 	@echo "make bench   ratios, side by side: a table and a JSON line each"
 	@echo "make docs    write the pages and stubs that are made from the code"
@@ -34,6 +35,9 @@ check: $(STAMP)
 
 test: check
 	$(BIN)/python -m pytest -n 2
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # Each exits with 1 beyond its limit; all run, then the worst code counts.
 bench: $(STAMP)

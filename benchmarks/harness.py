@@ -54,6 +54,48 @@ def compare(
     return ratio
 
 
+def compare_gains(
+    name: str,
+    ours: tuple[Callable[[], object], Callable[[], object]],
+    theirs: tuple[Callable[[], object], Callable[[], object]],
+    *,
+    limit: float,
+    rounds: int = 7,
+) -> float:
+    """How much faster a change makes theirs over how much faster it makes ours.
+
+    Each is the way before and the way after the change. All four run in every round, in changing
+    order. Prints a table and a JSON line; the ratio is the median of the rounds' ratios.
+    """
+    ways = (*ours, *theirs)
+    for way in ways:
+        way()
+    times: list[list[float]] = []
+    for i in range(rounds):
+        row = [0.0] * len(ways)
+        for j in range(len(ways)):
+            chosen = (i + j) % len(ways)
+            row[chosen] = _seconds(ways[chosen])
+        times.append(row)
+    gains = [(a / b, c / d) for a, b, c, d in times]
+    ratio = statistics.median(their / our for our, their in gains)
+    mine, other = (statistics.median(column) for column in zip(*gains, strict=True))
+    table = Table("benchmark", "ours", "theirs", "ratio", "limit")
+    table.add_row(name, f"{mine:.2f}x", f"{other:.2f}x", f"{ratio:.2f}", f"{limit:.2f}")
+    Console().print(table)
+    result = {
+        "benchmark": name,
+        "ratio": round(ratio, 4),
+        "limit": limit,
+        "ours_gain": round(mine, 4),
+        "theirs_gain": round(other, 4),
+        "rounds": rounds,
+        "passed": ratio <= limit,
+    }
+    print(json.dumps(result), flush=True)
+    return ratio
+
+
 def _seconds(run: Callable[[], object]) -> float:
     start = time.perf_counter()
     run()

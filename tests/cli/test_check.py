@@ -75,7 +75,7 @@ def test_the_state_chooses_the_layers(run: Run) -> None:
     def layers_in(*options: str) -> str:
         return run("check", "net.prototxt", *options).stdout
 
-    assert layers_in() == "net.prototxt: ok, 2 layers in phase test\n"
+    assert layers_in("--phase", "test") == "net.prototxt: ok, 2 layers in phase test\n"
     assert layers_in("--phase", "TRAIN") == "net.prototxt: ok, 2 layers in phase train\n"
     assert "ok, 4 layers" in layers_in("--stage", "deploy", "--stage", "x", "--level", "2")
 
@@ -246,7 +246,7 @@ def test_a_phase_that_there_is_not_is_wrong_usage(run: Run, lenet: Path) -> None
 
 def test_a_phase_without_layers_says_so(run: Run) -> None:
     text = DATA.replace("layer {", "layer { include { phase: TRAIN }")
-    assert told(run, text) == [
+    assert told(run, text, "--phase", "test") == [
         "net.prototxt: no layer is left in phase test. Ask for another phase, level or stage."
     ]
 
@@ -435,15 +435,145 @@ def test_a_file_is_needed_unless_a_rule_is_explained(run: Run) -> None:
     assert result.stderr.endswith("Error: Missing argument 'FILE...'.\n")
 
 
-def test_a_solver_is_checked_as_one(run: Run) -> None:
-    Path("solver.prototxt").write_text('base_lr: 0.1 max_iter: 9 lr_policy: "step" stepsize: 3\n')
-    assert run("check", "solver.prototxt").stdout.splitlines() == [
-        'solver.prototxt:1:37: warning: lr_policy "step" reads gamma, which is not given and so is '
+# --- Both phases, and what a solver names ---
+
+PHASES = (
+    'layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }\n'
+    '  data_param { source: "no_train" batch_size: 4 backend: LMDB } }\n'
+    'layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST }\n'
+    '  data_param { source: "no_test" batch_size: 2 backend: LMDB } %s }\n'
+    'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"\n'
+    '  inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }\n'
+    'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "%s" top: "loss" }\n'
+    'layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy"\n'
+    "  include { phase: TEST } %s }\n"
+)
+SHAPES = ("--shape", "data=4x1x8x8")
+RATE = 'base_lr: 0.1 max_iter: 9 lr_policy: "fixed"\n'
+
+
+def test_a_net_that_tells_phases_apart_is_looked_at_in_both(run: Run) -> None:
+    Path("net.prototxt").write_text(PHASES % ("", "label", ""))
+    assert run("check", "net.prototxt", *SHAPES).stdout == (
+        "net.prototxt: ok, 3 layers in phase train and 4 layers in phase test\n"
+    )
+    assert run("check", "net.prototxt", *SHAPES, "--phase", "train").stdout == (
+        "net.prototxt: ok, 3 layers in phase train\n"
+    )
+
+
+def test_what_is_wrong_in_both_phases_is_told_once_and_else_the_phase_is(run: Run) -> None:
+    mirror = "transform_param { mirror: true }"
+    Path("net.prototxt").write_text(PHASES % (mirror, "lable", "accuracy_param { top_k: 7 }"))
+    lines = run("check", "net.prototxt", *SHAPES).stdout.splitlines()
+    assert lines == [
+        'net.prototxt:7:67: layer "loss": bottom "lable" is not produced by any layer above it. '
+        'Did you mean "label"?',
+        'net.prototxt:9:51: layer "accuracy": in phase test: top_k 7 of 3 classes',
+        'net.prototxt:4:90: warning: layer "data": mirror flips pictures at random in phase test '
+        "too, so scores vary. Give mirror: false for phase test. [T201 mirror-in-test]",
+        "2 problems and 1 warning",
+    ]
+
+
+def test_a_net_with_data_in_one_phase_is_looked_at_in_that_alone(run: Run) -> None:
+    only = DATA.replace("layer {", "layer { include { phase: TRAIN }")
+    Path("net.prototxt").write_text(only + conv("c", "data", "c", "kernel_size: 3"))
+    assert run("check", "net.prototxt").stdout.splitlines()[0] == (
+        'net.prototxt:4:3: layer "c": num_output is missing. Give convolution_param '
+        "{ num_output: … }."
+    )
+    Path("net.prototxt").write_text(only)
+    assert run("check", "net.prototxt").stdout == "net.prototxt: ok, 1 layer in phase train\n"
+
+
+def test_a_solver_is_checked_with_the_nets_that_it_names(run: Run) -> None:
+    Path("net.prototxt").write_text(PHASES % ("", "label", "accuracy_param { top_k: 7 }"))
+    Path("train.prototxt").write_text(PHASES % ("", "lable", ""))
+    Path("solver.prototxt").write_text(
+        'train_net: "train.prototxt" test_net: "net.prototxt" test_iter: 1 test_interval: 5\n'
+        'base_lr: 0.1 max_iter: 9 lr_policy: "step" stepsize: 3\n'
+    )
+    lines = run("check", "solver.prototxt", *SHAPES).stdout.splitlines()
+    assert lines == [
+        'solver.prototxt:2:37: warning: lr_policy "step" reads gamma, which is not given and so is '
         "0. Give gamma. [T301 policy-without-numbers]",
         "solver.prototxt: ok, a solver",
-        "1 warning",
+        'train.prototxt:7:67: layer "loss": bottom "lable" is not produced by any layer above it. '
+        'Did you mean "label"?',
+        'net.prototxt:9:51: layer "accuracy": top_k 7 of 3 classes',
+        "2 problems and 1 warning in 2 of 3 files",
+    ]
+
+
+def test_a_net_of_a_solver_is_looked_at_in_the_states_that_the_solver_gives_it(run: Run) -> None:
+    Path("net.prototxt").write_text(
+        PHASES % ("", "label", "") + 'layer { name: "odd" type: "Odd" bottom: "ip" '
+        'include { phase: TEST stage: "odd" } }\n'
+    )
+    net = 'net: "net.prototxt" test_iter: 1 test_iter: 2 test_interval: 5 '
+    Path("solver.prototxt").write_text(net + RATE)
+    assert run("check", "solver.prototxt", *SHAPES).stdout.splitlines() == [
+        "solver.prototxt: ok, a solver",
+        "net.prototxt: ok, 3 layers in phase train and 4 layers in phase test",
+        "no problems in 2 files",
+    ]
+    Path("solver.prototxt").write_text(net + 'test_state {} test_state { stage: "odd" } ' + RATE)
+    result = run("check", "solver.prototxt", "net.prototxt", *SHAPES)
+    assert result.stdout.splitlines()[1] == (
+        'net.prototxt:10:27: layer "odd": in phase test, stage odd: there is no layer type "Odd". '
+        "Is a plugin missing?"
+    )
+
+
+def test_a_net_that_is_given_beside_its_solver_is_told_of_once(run: Run) -> None:
+    Path("net.prototxt").write_text(PHASES % ("", "lable", ""))
+    Path("solver.prototxt").write_text(f'net: "net.prototxt" {RATE}')
+    lines = run("check", "solver.prototxt", "./net.prototxt", *SHAPES).stdout.splitlines()
+    assert lines[-1] == "1 problem in 1 of 2 files"
+    assert json.loads(run("check", "solver.prototxt", *SHAPES, "--json").stdout)["files"] == [
+        {"file": "solver.prototxt", "ok": True, "problems": 0, "warnings": 0, "notes": []},
+        {"file": "net.prototxt", "ok": False, "problems": 1, "warnings": 0, "notes": []},
+    ]
+
+
+def test_a_net_that_a_solver_names_and_that_is_missing_is_one_problem(run: Run) -> None:
+    tests = "test_iter: 1 test_interval: 5"
+    Path("solver.prototxt").write_text(f'net: "nett.prototxt" {tests} {RATE}')
+    Path("net.prototxt").write_text(DATA)
+    assert run("check", "solver.prototxt").stdout.splitlines() == [
+        'nett.prototxt: no such file. Did you mean "net.prototxt"?',
+        "1 problem",
+    ]
+    Path("sub").mkdir()
+    Path("sub/mine.prototxt").write_text(DATA)
+    Path("sub/solver.prototxt").write_text(f'net: "mine.prototxt" {tests} {RATE}')
+    assert run("check", "sub/solver.prototxt").stdout.splitlines() == [
+        'sub/solver.prototxt:1:6: there is no file "mine.prototxt" here, but beside the solver. As '
+        "in Caffe, paths are relative to the folder that training starts in.",
+        "1 problem",
+    ]
+
+
+def test_what_train_refuses_in_a_solver_check_tells(run: Run) -> None:
+    Path("solver.prototxt").write_text('base_lr: 0.1 max_iter: 9 lr_policy: "stepp"\n')
+    assert run("check", "solver.prototxt").stdout.splitlines() == [
+        'solver.prototxt:1:37: there is no lr_policy "stepp". Did you mean "step"?',
+        'solver.prototxt:1:1: the solver names no net. Give net: "train_val.prototxt", or one of '
+        "net_param, train_net, train_net_param.",
+        "2 problems",
     ]
     Path("solver.prototxt").write_text("base_lr: 0.1\nmax_itr: 9\n")
     assert run("check", "solver.prototxt").stdout.splitlines()[0] == (
         'solver.prototxt:2:1: SolverParameter has no field "max_itr". Did you mean "max_iter"?'
     )
+
+
+def test_a_net_within_a_solver_is_checked_and_no_file_is_made_of_it(run: Run) -> None:
+    net = PHASES % ("transform_param { mirror: true }", "label", "")
+    Path("solver.prototxt").write_text(
+        f"net_param {{\n{net}}}\ntest_iter: 1 test_interval: 5 {RATE}"
+    )
+    result = run("check", "solver.prototxt", *SHAPES, "--fix")
+    assert "[T201 mirror-in-test]" in result.stdout
+    assert [path.name for path in Path().iterdir()] == ["solver.prototxt"]

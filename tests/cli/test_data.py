@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 from tests.cli.conftest import Run
 
+from torrefy.data.normalise.statistics import Statistics
 from torrefy.data.transform import read_mean
 
 pytest.importorskip("lmdb")
@@ -67,7 +69,24 @@ def test_means_are_printed_and_written(run: Run, pets: Path) -> None:
 def test_a_sheet_is_a_picture(run: Run, pets: Path) -> None:
     assert run("data", "show", "--sheet", "s.png", "pets").exit_code == 0
     with Image.open(pets / "s.png") as sheet:
-        assert sheet.size == (3 * 98, 98)
+        assert sheet.size == (3 * 98, 98 + 14)
+
+
+def test_a_sheet_has_the_labels_below_and_a_cross_for_what_cant_be_read(
+    run: Run, pets: Path
+) -> None:
+    def below(*arguments: str) -> list[bool]:
+        run("data", "show", "--sheet", "s.png", *arguments)
+        with Image.open(pets / "s.png") as sheet:
+            pixels = np.asarray(sheet)
+        return [bool((pixels[98:, 98 * i + 1 : 98 * i + 97] != 255).any()) for i in range(3)]
+
+    (pets / "pets/cat/b.png").write_bytes(b"")
+    assert below("pets") == [True, False, True]
+    with Image.open(pets / "s.png") as sheet:
+        assert sheet.getpixel((98 + 48, 48)) == (200, 40, 40)
+    (pets / "pets/dog").rename(pets / os.fsdecode(b"pets/\xff\n" + b"x" * 200))
+    assert below("pets") == [True, False, True]
 
 
 def test_what_is_bad_is_told_and_ends_with_1(run: Run, pets: Path) -> None:
@@ -94,10 +113,25 @@ def test_a_size_that_is_none_is_wrong_usage(run: Run, pets: Path) -> None:
 
 
 def test_what_spoils_a_training_is_told_and_ends_with_1(run: Run, pets: Path) -> None:
-    assert run("data", "verify", "pets", "--classes", "2").output == "looked at 3 items\n"
+    result = run("data", "verify", "pets", "--classes", "2")
+    assert result.exit_code == 0
+    assert [line.rstrip() for line in result.output.splitlines()] == [
+        "looked for                    found",
+        "items                     ok  3",
+        "can't be read             ok  0",
+        "sizes                     ok  3x4x6 (3)",
+        "labels                    ok  2 different, 0 to 1",
+        "labels that are no class  ok  0",
+        "classes without an item   ok  0",
+        "balance of the classes    ok  the largest is 2 times the smallest",
+        "pictures again            ok  0",
+        "pictures in both sources  -   give --against",
+        "",
+        "looked at 3 items",
+    ]
     result = run("data", "verify", "pets", "--classes", "1", "--against", "pets")
     assert result.exit_code == 1
-    assert result.output.splitlines()[:4] == [
+    assert result.output.splitlines()[11:15] == [
         "1 label is no class:",
         "  pets/dog/c d.png: label 1",
         "3 pictures are in both sources:",
@@ -106,6 +140,11 @@ def test_what_spoils_a_training_is_told_and_ends_with_1(run: Run, pets: Path) ->
     found = json.loads(run("data", "verify", "pets", "--classes", "3", "--json").output)
     assert found["ok"] is True
     assert found["missing"] == [2]
+    assert {check["name"]: check["state"] for check in found["checks"]} == {
+        "items": "ok", "can't be read": "ok", "sizes": "ok", "labels": "ok",
+        "labels that are no class": "ok", "classes without an item": "note",
+        "balance of the classes": "ok", "pictures again": "ok", "pictures in both sources": "-",
+    }  # fmt: skip
     assert found["labels"] == {"0": 2, "1": 1}
 
 
@@ -114,3 +153,71 @@ def test_a_table_is_shown_with_its_label_if_it_has_one(run: Run, pets: Path) -> 
     assert json.loads(run("data", "show", "t.csv", "--json").output)["labels"] == {"3": 1}
     (pets / "t.csv").write_text("image,age\npets/cat/a.png,1 2\n")
     assert "labels   \n" in run("data", "show", "t.csv").output
+
+
+LAYER = """layer { name: "data" type: "ImageData" top: "data" top: "label" %s
+  transform_param { crop_size: 4 mirror: true scale: 0.5 recipe: "none of these" }
+  image_data_param { source: "pets" batch_size: 2 } }
+"""
+
+
+def test_statistics_of_a_source_are_written_and_told(run: Run, pets: Path) -> None:
+    result = run("data", "stats", "pets", "--workers", "0")
+    assert result.output == (
+        "pictures    3 of 3x4x6\n"
+        "mean        30 20 10\n"
+        "std         0 0 8.16497\n"
+        "wrote stats.safetensors\n"
+        'transform_param { statistics: "stats.safetensors" normalise: STANDARDISE }\n'
+    )
+    found = Statistics.read(pets / "stats.safetensors")
+    assert (found.source, found.transform, found.seed) == ("pets", "", 0)
+    assert found.components is None
+
+
+def test_statistics_of_a_layer_are_of_what_it_gives(run: Run, pets: Path) -> None:
+    train, test = (LAYER % f"include {{ phase: {p} }}" for p in ("TRAIN", "TEST"))
+    (pets / "net.prototxt").write_text(train + test.replace('"pets"', '"nothing"'))
+    options = ("--whiten", "zca", "--components", "2", "--pictures", "seen/of", "-o", "s")
+    result = run("data", "stats", "net.prototxt", *options, "--workers", "0", "--json")
+    told = json.loads(result.output)
+    assert told["ok"] is True
+    assert (told["pictures"], told["shape"], told["mean"]) == (3, [3, 4, 4], [15, 10, 5])
+    assert (told["components"], told["method"]) == (2, "exact")
+    assert told["variance"] == pytest.approx(1)
+    assert told["notes"] == []
+    names = ("mean", "std", "components", "spectrum", "whitened")
+    assert told["written"] == ["s", *(f"seen/of/{name}.png" for name in names)]
+    sizes = []
+    for name in told["written"][1:]:
+        with Image.open(pets / name) as picture:
+            sizes.append(picture.size)
+    tile = 98
+    assert sizes == [(tile, tile), (tile, tile), (2 * tile, tile), (1000, 400),
+                     (3 * tile, 2 * tile)]  # fmt: skip
+    assert Statistics.read(pets / "s").transform == "scale: 0.5"
+
+
+def test_statistics_that_can_not_be_made_are_refused(run: Run, pets: Path) -> None:
+    def told(*arguments: str) -> str:
+        result = run("data", "stats", *arguments, "--workers", "0")
+        assert result.exit_code == 1
+        assert not (pets / "stats.safetensors").exists()
+        return result.stderr
+
+    (pets / "two.prototxt").write_text(LAYER % "" + (LAYER % "").replace('"data" ', '"other" ', 1))
+    told_of = "two.prototxt: there are 2 data layers in phase train. Say which: data, other.\n"
+    assert told("two.prototxt") == told_of
+    assert told("two.prototxt", "--layer", "othr") == (
+        'two.prototxt: there is no data layer "othr" in phase train. Did you mean "other"?\n'
+    )
+    (pets / "none.prototxt").write_text('layer { name: "a" type: "Silence" }')
+    assert told("none.prototxt") == "none.prototxt: there is no data layer in phase train\n"
+    assert run("data", "stats", "pets", "--epsilon", "1").exit_code == 2
+    Image.new("RGB", (6, 5)).save(pets / "pets/dog/c d.png")
+    assert told("pets") == (
+        "pets/dog/c d.png: the picture is 3x5x6, and the first one 3x4x6; statistics take "
+        "pictures of one size. Take them from a layer with crop_size, or resize the pictures.\n"
+    )
+    (pets / "pets/dog/c d.png").write_bytes(b"")
+    assert told("pets") == "pets/dog/c d.png: the file is empty\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from tests.cli.conftest import Run
 from tests.train.conftest import NET, SOLVER
 
@@ -47,6 +49,9 @@ def test_a_net_is_trained_tested_and_gone_on_with(run: Run) -> None:
     again = run("train", "solver.prototxt", "--resume", "snap.run", "--json")
     assert again.exit_code == 0
     assert json.loads(again.stdout)["iteration"] == 30
+    nothing = run("train", "solver.prototxt", "--resume", ".").stdout.splitlines()
+    assert nothing[0] == "nothing to train: it is at iteration 30, and max_iter is 30"
+    assert nothing[1].startswith("test net 0: loss ")
     fresh = run("train", "solver.prototxt", "--weights", "snap_iter_30.caffemodel", "--json")
     told = json.loads(fresh.stdout)
     assert (told["ok"], told["stopped"], told["seed"]) == (True, False, 7)
@@ -127,6 +132,56 @@ def test_slips_about_callbacks_are_told(
 
 
 @pytest.mark.usefixtures("problem")
+def test_a_net_is_trained_and_tested_in_another_precision(run: Run) -> None:
+    options = ("--precision", "bf16", "--channels-last", "--deterministic")
+    losses = []
+    for _ in range(2):
+        result = run("train", "solver.prototxt", *options, "--json")
+        assert result.exit_code == 0
+        losses.append(json.loads(result.stdout)["loss"])
+    plain = run("train", "solver.prototxt", "--json")
+    assert losses[0] == losses[1] != json.loads(plain.stdout)["loss"]
+    told = [
+        json.loads(run("test", "net.prototxt", "snap_iter_30.caffemodel", *more, "--json").stdout)
+        for more in ((), options[:3])
+    ]
+    exact, mixed = (one["blobs"]["loss"][0] for one in told)
+    assert exact != mixed == pytest.approx(exact, rel=0.05)
+    refused = run("train", "solver.prototxt", "--precision", "fp8")
+    assert refused.exit_code == 2
+    assert "'fp8' is not one of 'fp32', 'bf16', 'fp16'" in refused.stderr
+
+
+@pytest.mark.usefixtures("problem")
+def test_a_net_that_can_not_be_compiled_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.compile
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("No working C++ compiler found")
+
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", lambda net: real(net, backend=broken))
+    result = run("train", "solver.prototxt", "--compile")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[0] == (
+        "solver.prototxt: note: each net is compiled at its first pass, which takes a while"
+    )
+    assert result.stderr.splitlines()[-1].startswith(
+        "error: torch.compile can't compile the net: No working C++ compiler found. "
+    )
+
+
+def test_many_workers_are_nothing_to_warn_of(problem: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "torrefy", "train", "solver.prototxt",
+         "--workers", str((os.cpu_count() or 1) + 1)],
+        cwd=problem, capture_output=True, text=True, timeout=100, check=True,
+    )  # fmt: skip
+    assert "Warning" not in done.stderr
+    assert "worker" not in done.stderr
+
+
+@pytest.mark.usefixtures("problem")
 def test_weights_are_tested(run: Run) -> None:
     run("train", "solver.prototxt")
     result = run("test", "net.prototxt", "snap_iter_30.caffemodel", "--iterations", "3")
@@ -137,6 +192,21 @@ def test_weights_are_tested(run: Run) -> None:
     assert accuracy.startswith("accuracy = ")
     told = run("test", "net.prototxt", "snap_iter_30.caffemodel", "--iterations", "3", "--json")
     assert json.loads(told.stdout)["blobs"]["accuracy"] == [float(accuracy.split()[-1])]
+
+
+def test_what_an_hdf5_output_layer_reads_is_written_by_a_test(run: Run, problem: Path) -> None:
+    run("train", "solver.prototxt")
+    (problem / "net.prototxt").write_text(
+        NET + 'layer { name: "out" type: "HDF5Output" bottom: "ip2" bottom: "label"\n'
+        '  include { phase: TEST } hdf5_output_param { file_name: "scores.h5" } }'
+    )
+    result = run("test", "net.prototxt", "snap_iter_30.caffemodel", "--iterations", "3", "--json")
+    assert result.exit_code == 0
+    with h5py.File(problem / "scores.h5") as file:
+        scores, label = np.array(file["data"]), np.array(file["label"])
+    assert (scores.shape, label.shape) == ((30, 3, 1, 1), (30, 1, 1, 1))
+    right = (scores[:, :, 0, 0].argmax(1) == label[:, 0, 0, 0]).mean()
+    assert json.loads(result.stdout)["blobs"]["accuracy"] == [pytest.approx(right)]
 
 
 def test_labels_that_the_net_has_no_class_for_are_refused(run: Run, problem: Path) -> None:
@@ -154,7 +224,7 @@ def test_what_was_learned_is_kept_when_the_data_end_a_run(run: Run, problem: Pat
     net = NET.replace("num_output: 3", "num_output: 2").replace(" shuffle: true", "")
     (problem / "net.prototxt").write_text(net)
     (problem / "solver.prototxt").write_text(SOLVER)
-    result = run("train", "solver.prototxt")
+    result = run("train", "solver.prototxt", "--no-verify")
     assert result.exit_code == 1
     (state,) = problem.glob("*.solverstate")
     lines = result.stderr.splitlines()
@@ -226,3 +296,27 @@ def test_signals_snapshot_and_stop(problem: Path) -> None:
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert int(out.split()[3].rstrip(",")) > max(states)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of Unix")
+def test_however_often_ctrl_c_comes_the_end_is_quiet_and_130(problem: Path) -> None:
+    (problem / "solver.prototxt").write_text(
+        SOLVER.replace("max_iter: 30", "max_iter: 10000000") + "display: 1"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "torrefy", "train", "solver.prototxt", "--no-run"],
+        cwd=problem, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        while "Iteration" not in process.stderr.readline():
+            assert process.poll() is None
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+            time.sleep(0.005)
+        out, err = process.communicate(timeout=60)
+    told = [line for line in err.splitlines() if not line.startswith(("Iteration", "  "))]
+    assert process.returncode == 130, err
+    assert (out, told[-1]) == ("", "interrupted")
+    assert set(told[:-1]) <= {"stopping after this iteration, with a snapshot; Ctrl-C stops now"}

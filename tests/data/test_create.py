@@ -74,7 +74,9 @@ def test_a_picture_that_can_not_be_read_stops_or_is_left_out(photos: Path) -> No
     assert sorted(path.name for path in photos.iterdir() if path.suffix != ".png") == ["list.txt"]
     created = create_lmdb(photos / "db", source, bad="skip")
     assert created.records == 5
-    assert created.bad == {f"{photos}/p 2.png": f"{photos}/p 2.png: the file is empty"}
+    assert created.bad == {
+        f"{photos}/list.txt:3:1": f"{photos}/list.txt:3:1: {photos}/p 2.png: the file is empty"
+    }
     keys = [LMDBSource(photos / "db").name(i)[:8] for i in range(5)]
     assert keys == [b"%08d" % i for i in range(5)]
 
@@ -87,7 +89,9 @@ def test_what_can_not_be_written_is_told(photos: Path) -> None:
 
     source = list_source(photos / "list.txt", f"{photos}/")
     Image.new("RGB", (3, 2)).save(photos / "p 1.png")
-    assert told(source, same_size=True) == "p 1.png: the picture is 3x2, and the first one 9x7"
+    assert told(source, same_size=True) == (
+        "list.txt:2:1: the picture is 3x2, and the first one 9x7"
+    )
     assert told(source, "p 0.png") == "p 0.png: this exists; it is not overwritten"
     assert told(source, "no/db") == "no/db: can't be written: No such file or directory"
     assert told(PictureSource(source.files, [0.5] * 6)) == (
@@ -133,7 +137,7 @@ def test_a_mean_image_takes_one_size(photos: Path) -> None:
     with pytest.raises(RecordError) as error:
         mean_of(source)
     assert str(error.value) == (
-        f"{photos}/p 1.png: the picture is 3x2x3, and the first one 3x7x9; a mean image takes "
+        f"{photos}/list.txt:2:1: the picture is 3x2x3, and the first one 3x7x9; a mean image takes "
         "pictures of one size. Resize them, or use mean_value."
     )
     assert len(channel_means(source)) == 3
@@ -141,14 +145,16 @@ def test_a_mean_image_takes_one_size(photos: Path) -> None:
 
 def test_a_sheet_shows_each_picture(digits: Path) -> None:
     sheet = contact_sheet(LMDBSource(digits), 12, size=8)
-    assert sheet.shape == (20, 100, 3)
+    assert sheet.shape == (48, 100, 3)
     floats = np.array([[[[0.0, 1.0]]]], np.float32)
     assert contact_sheet(ArraySource(floats), 1, size=4)[1, 1:3, 0].tolist() == [0, 255]
 
 
-def test_a_sheet_leaves_the_place_of_a_bad_picture_empty(photos: Path) -> None:
+def test_a_sheet_has_a_cross_for_a_bad_picture_and_labels_below(photos: Path) -> None:
     (photos / "p 1.png").write_bytes(b"")
     sheet = contact_sheet(list_source(photos / "list.txt", f"{photos}/"), 3, size=8)
-    assert sheet.shape == (10, 30, 3)
-    assert (sheet[:, 10:20] == 255).all()
-    assert not (sheet[:, 20:] == 255).all()
+    assert sheet.shape == (24, 30, 3)
+    assert [sheet[1 + i, 11 + i].tolist() for i in range(8)] == [[200, 40, 40]] * 8
+    assert [bool((sheet[9:, 10 * i : 10 * i + 10] < 128).any()) for i in range(3)] == [
+        True, False, True,
+    ]  # fmt: skip

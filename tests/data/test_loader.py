@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -191,6 +193,31 @@ def test_a_worker_that_dies_is_told() -> None:
     )
 
 
+STUCK = """
+import os, time
+from torrefy.data.loader import Loader
+from torrefy.data.sources.source import Source
+
+class Stuck(Source):
+    def __len__(self): return 4
+    def key(self, index): return str(index)
+    def item(self, index):
+        print(os.getpid(), flush=True)
+        time.sleep(1000)
+
+next(Loader(Stuck(), batch_size=1, tops=["x"], workers=1))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a signal of Unix")
+def test_workers_end_with_a_process_that_is_killed_though_they_are_reading() -> None:
+    process = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert int(process.stdout.readline()) != process.pid
+    process.kill()
+    process.communicate(timeout=20)  # until the last process that could write has ended
+
+
 # --- Bad items ---
 
 
@@ -209,14 +236,16 @@ def test_a_bad_picture_stops_or_is_passed_over_and_counted(photos: Path, workers
     for _ in range(2):  # it stays where it is
         with pytest.raises(PictureError) as error:
             next(strict)
-        assert str(error.value) == f'{photos}/p 1.png: layer "d": the file is empty'
+        assert str(error.value) == (
+            f'{photos}/list.txt:2:1: layer "d": {photos}/p 1.png: the file is empty'
+        )
     lenient = loader("skip")
     assert taken(lenient, 4) == [0, 3, 3, 3, 4, 5] * 2
     assert lenient.skipped == 4
-    assert {Path(key).name: text.split(": ")[-1] for key, text in lenient.bad.items()} == {
-        "p 1.png": "the file is empty",
-        "p 2.png": lenient.bad[f"{photos}/p 2.png"].split(": ")[-1],
-    }
+    places = [f"{photos}/list.txt:{line}:1" for line in (2, 3)]
+    assert sorted(lenient.bad) == places
+    assert lenient.bad[places[0]] == f"{places[0]}: {photos}/p 1.png: the file is empty"
+    assert lenient.bad[places[1]].startswith(f"{places[1]}: {photos}/p 2.png: no such file")
     assert lenient.state_dict()["skipped"] == 4
     strict.close()
     lenient.close()
@@ -232,7 +261,8 @@ def test_a_source_of_nothing_but_bad_items_is_told(photos: Path) -> None:
     with pytest.raises(DataError) as error:
         next(loader)
     assert str(error.value) == (
-        f"none of 6 items in a row can be used; the first: {photos}/p 0.png: the file is empty"
+        f"none of 6 items in a row can be used; the first: {photos}/list.txt:1:1: "
+        f"{photos}/p 0.png: the file is empty"
     )
 
 
@@ -284,8 +314,8 @@ def test_pictures_of_several_sizes_make_no_batch(lmdb: Callable[..., Path]) -> N
     with pytest.raises(DataError) as error:
         next(loader)
     assert str(error.value) == (
-        'layer "d": the items of a batch differ in their shapes: "data" is 1x4x5 and 3x4x5. '
-        "Crop or resize them, or take batches of 1."
+        f'{folder} (key "1"): layer "d": the items of a batch differ in their shapes: "data" is '
+        f'3x4x5 here, and 1x4x5 in {folder} (key "0"). Crop or resize them, or take batches of 1.'
     )
 
 

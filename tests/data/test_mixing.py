@@ -168,14 +168,14 @@ def test_a_label_beyond_the_classes_is_told_before_it_is_mixed(label: int) -> No
         (
             'augmentation { type: "Mixup" }',
             'top: "data" top: "label"',
-            'layer "d": augmentation 1 (Mixup): classes is missing. Give classes: …, or '
+            'layer "d": Mixup: classes is missing. Give classes: …, or '
             "labels: TARGETS where labels are no class numbers.",
         ),
         (
             'augmentation { type: "Flip" } augmentation { type: "CutMix" cut_mix_param { '
             "classes: 1 } }",
             'top: "data" top: "label"',
-            'layer "d": augmentation 2 (CutMix): classes must be 2 or more, found 1. Give classes: '
+            'layer "d": CutMix: classes must be 2 or more, found 1. Give classes: '
             "…, or labels: TARGETS where labels are no class numbers.",
         ),
         (
@@ -192,7 +192,7 @@ def test_a_label_beyond_the_classes_is_told_before_it_is_mixed(label: int) -> No
         (
             'augmentation { type: "CutMix" cut_mix_param { alpha: 0 classes: 5 } }',
             'top: "data" top: "label"',
-            'layer "d": augmentation 1 (CutMix): alpha must be above 0, found 0',
+            'layer "d": CutMix: alpha must be above 0, found 0',
         ),
     ],
 )
@@ -216,30 +216,9 @@ def test_labels_of_several_numbers_are_no_class() -> None:
 
 
 def test_what_has_no_height_and_width_can_not_be_cut() -> None:
-    source = ArraySource(np.zeros((COUNT, 5)), np.zeros(COUNT))
-    spec = parse_text(
-        'layer { name: "d" type: "MemoryData" top: "data" top: "label" transform_param { '
-        f"{CUTMIX} }} memory_data_param {{ batch_size: 4 }} }}"
-    ).message.layer[0]
     with pytest.raises(TorrefyError) as error:
-        next(open_loader(spec, "train", source=source))
-    assert str(error.value) == 'layer "d": CutMix cuts pictures of CxHxW, found 5'
-
-
-def test_layers_that_leave_pictures_alone_refuse_augmentations_of_them() -> None:
-    spec = parse_text(
-        'layer { name: "d" type: "MemoryData" top: "data" top: "label" transform_param { '
-        'augmentation { type: "Flip" } } memory_data_param { batch_size: 2 channels: 1 height: 4 '
-        "width: 4 } }"
-    ).message.layer[0]
-    arrays = [np.zeros((4, 1, 4, 4)), np.zeros(4)]
-    with pytest.raises(TorrefyError) as error:
-        open_loader(spec, "train", arrays=arrays)
-    assert str(error.value) == (
-        'layer "d": a layer of the type MemoryData does nothing to single pictures, so it can\'t '
-        "augment them. Data and ImageData do."
-    )
-    assert next(open_loader(spec, "test", arrays=arrays))["data"].shape == (2, 1, 4, 4)
+        mixed(CutMix(classes=2), data=np.zeros((4, 5)), label=np.zeros(4))
+    assert str(error.value) == "CutMix cuts pictures of CxHxW, found 5"
 
 
 NET = """

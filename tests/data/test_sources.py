@@ -37,7 +37,11 @@ def refusal(call: Any, *args: Any, **options: Any) -> str:
 
 def test_a_name_in_a_list_may_hold_spaces(tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_text("\ufeffa cat.png 3\r\n\r\nb.png -1\n", "utf-8")
-    assert read_list(tmp_path / "l.txt") == (["a cat.png", "b.png"], [3, -1])
+    names, labels, listed = read_list(tmp_path / "l.txt")
+    assert (names, labels) == (["a cat.png", "b.png"], [3, -1])
+    assert [str(listed.place(i)) for i in range(2)] == [
+        f"{tmp_path}/l.txt:{line}:1" for line in (1, 3)
+    ]
 
 
 def test_all_wrong_lines_of_a_list_are_told(tmp_path: Path) -> None:
@@ -249,11 +253,13 @@ def test_a_bad_picture_is_told_with_its_file(photos: Path, monkeypatch: pytest.M
             source.item(index)
         return str(error.value).replace(f"{photos}/", "")
 
-    assert told(0) == "p 0.png: the file is empty"
-    assert told(1) == "p 1.png: the picture is cut short"
-    assert told(3).startswith("p 3.png: no such file")
+    assert told(0) == "list.txt:1:1: p 0.png: the file is empty"
+    assert told(1) == "list.txt:2:1: p 1.png: the picture is cut short"
+    assert told(3).startswith("list.txt:4:1: p 3.png: no such file")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    assert told(4).startswith("p 4.png: the picture is too large: Image size (63 pixels) exceeds")
+    assert told(4).startswith(
+        "list.txt:5:1: p 4.png: the picture is too large: Image size (63 pixels) exceeds"
+    )
 
 
 def test_a_window_layer_takes_its_own_scale() -> None:

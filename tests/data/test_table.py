@@ -104,5 +104,5 @@ def test_many_wrong_rows_are_told_up_to_ten(tmp_path: Path) -> None:
 
 def test_arrays_may_nest(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"image": "a", "box": [[1, 2], [3, 4]]}\n')
-    _, found = read_table(tmp_path / "t.jsonl", ["box"])
+    _, found, _ = read_table(tmp_path / "t.jsonl", ["box"])
     np.testing.assert_array_equal(found["box"], np.float32([[[1, 2], [3, 4]]]), strict=True)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from torrefy.data.draws import Draws
-from torrefy.data.transform import Transformer, read_mean, write_blob
+from torrefy.data.transform import Transformer, read_mean
 from torrefy.errors import DataError, RecordError
 from torrefy.schema import new_message, parse_text
+from torrefy.schema.blobs import write_blob
 
 PICTURE = np.arange(2 * 5 * 6, dtype=np.uint8).reshape(2, 5, 6)
 

@@ -59,7 +59,7 @@ def test_bad_pictures_are_named_up_to_five(photos: Path) -> None:
         path.write_bytes(b"")
     lines = list(verify(list_source(photos / "list.txt", f"{photos}/")).lines())
     assert lines[0] == "6 items can't be read:"
-    assert lines[1] == f"  {photos}/p 0.png: the file is empty"
+    assert lines[1] == f"  {photos}/list.txt:1:1: {photos}/p 0.png: the file is empty"
     assert lines[6:] == ["  and 1 more", "looked at 6 items"]
 
 

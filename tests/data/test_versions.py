@@ -181,7 +181,7 @@ def test_a_mean_image_is_cropped_where_the_picture_is() -> None:
         ("Rotation", 1, "there must be 2 versions or more, found 1"),
         (
             "Rotation min: 9 max: 1", None,
-            "augmentation 1 (Rotation): min is above max: 9 and 1",
+            "Rotation: min is above max: 9 and 1",
         ),
         (
             "Mixup classes: 4", None,

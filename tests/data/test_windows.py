@@ -48,8 +48,8 @@ def refusal(tmp_path: Path, text: str) -> str:
 def test_overlap_tells_foreground_from_background(tmp_path: Path) -> None:
     path = windows(tmp_path, FILE)
     foreground, background = read_windows(path, root="pics/", bg_threshold=0.3)
-    assert foreground == [Window("pics/a b.png", 4, 3, 2, 14, 12)]
-    assert background == [Window("pics/a b.png", 0, 10, 8, 20, 17)]
+    assert foreground == [Window("pics/a b.png", 4, 3, 2, 14, 12, 7)]
+    assert background == [Window("pics/a b.png", 0, 10, 8, 20, 17, 8)]
     assert [w.label for w in read_windows(path, fg_threshold=0.4)[0]] == [4, 2]
 
 

@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = {"torrefy": "torrefy.cli:main", "pytest": "pytest:main"}
+COMMANDS = {
+    "torrefy": "torrefy.cli:main",
+    "pytest": "pytest:main",
+    "torchrun": "torch.distributed.run:main",
+}
 """What stands in its bin beside Python and pip."""
 
 

@@ -52,7 +52,7 @@ def _squeezed(text: str) -> str:
     return "\n".join(re.sub(" +", " ", line).rstrip() for line in text.strip().splitlines())
 
 
-@pytest.mark.parametrize("name", ["first-layer.md"])
+@pytest.mark.parametrize("name", ["first-layer.md", "training.md"])
 def test_a_page_does_what_it_shows(name: str, fresh_venv: Venv, tmp_path: Path) -> None:
     folder = tmp_path
     for step in steps((DOCS / name).read_text()):

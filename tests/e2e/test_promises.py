@@ -155,6 +155,7 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
         "torrefy/py.typed", "torrefy/schema/schema.binpb", "torrefy/zoo/models/imagenet_labels.txt",
         "torrefy/zoo/models/squeezenet_v1.1/net.prototxt",
         "torrefy/zoo/models/open_nsfw/card.prototxt",
+        "torrefy/zoo/models/lenet/lenet.caffemodel", "torrefy/zoo/models/datasets/mnist.prototxt",
     } <= names  # fmt: skip
     (tmp_path / "net.prototxt").write_text(LENET)
     where = {"PYTHONPATH": str(tmp_path / "site"), "PYTHONSAFEPATH": "1"}

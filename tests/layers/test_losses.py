@@ -191,13 +191,21 @@ def test_a_matrix_that_is_not_there_is_told(
         "to the working folder."
     )
     Path("h.binaryproto").write_bytes(b"\xff\xff")
-    assert infogain("h.binaryproto") == 'layer "op": "h.binaryproto" holds no BlobProto'
+    assert infogain("h.binaryproto") == 'layer "op": h.binaryproto: this is no BlobProto'
     blob = new_message("caffe.BlobProto")
     blob.shape.dim.extend([3, 3])
     blob.data.extend([1.0] * 8)
     Path("h.binaryproto").write_bytes(blob.SerializeToString())
-    assert infogain("h.binaryproto") == ('layer "op": "h.binaryproto" is 3x3, but holds 8 numbers')
+    assert infogain("h.binaryproto") == (
+        'layer "op": h.binaryproto: a blob of 3x3 that holds 8 values'
+    )
     blob.data.append(1.0)
+    blob.shape.dim[:] = [-3, -3]
+    Path("h.binaryproto").write_bytes(blob.SerializeToString())
+    assert infogain("h.binaryproto") == (
+        'layer "op": h.binaryproto: a blob of -3x-3 that holds 9 values'
+    )
+    blob.shape.dim[:] = [3, 3]
     Path("h.binaryproto").write_bytes(blob.SerializeToString())
     params = 'infogain_loss_param { source: "h.binaryproto" }'
     top = net_of("InfogainLoss", "2x3", "2", params=params)(a=torch.zeros(2, 3), b=torch.zeros(2))
@@ -274,6 +282,13 @@ def test_probabilities_can_not_be_ignored() -> None:
     )  # fmt: skip
     assert told.partition(": ")[2] == (
         'layer "op": there is an ignore_label, but bottom 1 of 2x3 holds probabilities, not labels'
+    )
+
+
+def test_probabilities_have_no_weights() -> None:
+    told = message_of("SoftmaxWithLoss", "2x3", "2x3", "2")
+    assert told.partition(": ")[2] == (
+        'layer "op": there are weights, but bottom 1 of 2x3 holds probabilities, not labels'
     )
 
 

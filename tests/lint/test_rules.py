@@ -155,13 +155,16 @@ RATE = "base_lr: 0.1 max_iter: 10 "
 SOLVERS = [
     ("T301", RATE + 'lr_policy: "step" stepsize: 5', RATE + 'lr_policy: "step" stepsize: 5 gamma: 0.1',
      '1:38: warning: lr_policy "step" reads gamma, which is not given and so is 0. Give gamma.'),
-    ("T302", "max_iter: 10", RATE, "1:1: warning: base_lr is not given and so is 0. Give base_lr."),
+    ("T302", "max_iter: 10", RATE,
+     "1:1: warning: base_lr is not given and so is 0: nothing is learned. Give base_lr."),
     ("T303", RATE + 'type: "Adam"', RATE + 'type: "Adam" momentum: 0.9',
      "1:33: warning: Adam without momentum has a first decay of 0. Give momentum: 0.9."),
     ("T304", RATE + 'type: "RMSProp" momentum: 0.9', RATE + 'type: "RMSProp"',
      "1:53: warning: RMSProp takes no momentum, and Caffe refuses it. Leave it out."),
     ("T305", RATE + 'snapshot_prefix: "no/where/net"', RATE + 'snapshot_prefix: "net"',
      "1:44: warning: there is no folder no/where. Make it, or start where it is."),
+    ("T306", RATE + "test_interval: 5", RATE + "test_interval: 5 test_iter: 2",
+     "1:42: warning: test_interval is given, but no test_iter: nothing is tested. Give test_iter."),
 ]  # fmt: skip
 
 
@@ -202,7 +205,7 @@ def test_every_rule_has_a_case_here_and_a_page() -> None:
 
 def test_rules_are_chosen_by_id_beginning_and_name() -> None:
     ids = [r.id for r in choose_rules(["T3"], ["no-rate"])]
-    assert ids == ["T301", "T303", "T304", "T305"]
+    assert ids == ["T301", "T303", "T304", "T305", "T306"]
     assert "T115" not in [r.id for r in choose_rules()]
     with pytest.raises(TorrefyError) as error:
         choose_rules(["zero-weight"])

@@ -195,6 +195,11 @@ def test_a_device_that_is_not_there_is_told() -> None:
     definition = upgrade(parse_text(LENET))
     with pytest.raises(TorrefyError, match=r'there is no device "gpu" here: .*Take "cpu"'):
         compile_net(definition, State(), device="gpu")
+    if not torch.backends.mps.is_available():
+        with pytest.raises(
+            TorrefyError, match=r'there is no device "mps" here: .*or "mps" on a Mac'
+        ):
+            compile_net(definition, State(), device="mps")
 
 
 def test_saved_weights_come_back(net: Net, lenet: Path, tmp_path: Path) -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +19,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from torrefy.errors import TorrefyError, WeightsError
 from torrefy.schema import new_message
-from torrefy.train import snapshots
 from torrefy.train.feed import Arrays
 from torrefy.train.snapshots import SolverState, find_state, read_state, write_state
 from torrefy.train.solver import Solver
@@ -320,55 +314,3 @@ def test_a_state_is_caffes_message_and_caffes_hdf5(folder: Path) -> None:
         assert (back.iteration, back.current_step) == (20_000_001, 4)
         for mine, other in zip(back.history, history, strict=True):
             np.testing.assert_array_equal(mine, other)
-
-
-# --- Killed ---
-
-RUN = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from torrefy.train.solver import Solver
-states = list(Path().glob("*.solverstate"))
-solver = Solver("solver.prototxt", resume="." if states else None)
-print("ready", solver.iteration, flush=True)
-solver.solve()
-"""
-
-
-def test_killed_at_any_moment_a_run_resumes_and_ends_with_the_same_bits(
-    folder: Path,
-) -> None:
-    more = "snapshot: 1"
-    text = SOLVER.replace("max_iter: 30", "max_iter: 200")
-    (folder / "solver.prototxt").write_text(text)
-    subprocess.run([sys.executable, "-c", RUN], check=True, cwd=folder, stdout=subprocess.PIPE)
-    whole = (folder / "snap_iter_200.caffemodel").read_bytes()
-    state = (folder / "snap_iter_200.solverstate").read_bytes()
-    for path in folder.glob("snap*"):
-        path.unlink()
-    (folder / "solver.prototxt").write_text(text + more)
-    chance = random.Random(0)
-    reached = 0
-    for _ in range(5):
-        process = subprocess.Popen(
-            [sys.executable, "-c", RUN], stdout=subprocess.PIPE, text=True, cwd=folder
-        )
-        assert process.stdout is not None
-        word, iteration = process.stdout.readline().split()
-        assert word == "ready"
-        assert int(iteration) >= reached  # no more than one interval is lost
-        time.sleep(chance.uniform(0.01, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        states = [int(p.name.split("_")[2].split(".")[0]) for p in folder.glob("*.solverstate")]
-        reached = max([0, *states])
-    assert reached > 0
-    subprocess.run([sys.executable, "-c", RUN], check=True, cwd=folder, stdout=subprocess.PIPE)
-    assert (folder / "snap_iter_200.caffemodel").read_bytes() == whole
-    assert (folder / "snap_iter_200.solverstate").read_bytes() == state
-    extra = snapshots.read_extra(read_state(folder / "snap_iter_200.solverstate"))
-    assert extra is not None
-    assert json.dumps(extra.facts)

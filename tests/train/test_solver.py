@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import torrefy
 from torrefy.errors import TorrefyError
 from torrefy.schema import new_message, parse_text
-from torrefy.train.feed import ONE, Arrays
+from torrefy.train.feed import ONE, Arrays, IterableFeed, Peeked
 from torrefy.train.solver import Solver
 
 Make = Callable[..., Solver]
@@ -206,7 +206,7 @@ def test_what_is_left_out_and_so_is_0_is_noted(make: Make) -> None:
     assert make("test_interval: 5", text=text).notes == [
         "solver.prototxt:1:1: base_lr is not given and so is 0: nothing is learned",
         "solver.prototxt:1:1: max_iter is not given and so is 0: solve makes no step",
-        "solver.prototxt:1:1: test_interval is given, but no test_iter: nothing is tested",
+        "solver.prototxt:4:16: test_interval is given, but no test_iter: nothing is tested",
     ]
 
 
@@ -257,6 +257,35 @@ def test_stop_ends_after_the_iteration_and_snapshots(make: Make) -> None:
     solver.log = lambda line: None
     solver.solve()
     assert solver.iteration == 30
+
+
+def test_stop_in_a_test_leaves_the_scores_before_it_and_the_test_is_made_anew(make: Make) -> None:
+    more = "test_iter: 3 test_interval: 5 snapshot: 1000"
+    whole = make(more)
+    whole.step(6)
+    wanted = whole.scores
+    solver = make(more)
+    solver.step(5)
+    before = solver.scores
+    passes = 0
+
+    def stop(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+        solver.stop()
+
+    hook = solver.test_nets[0].register_forward_hook(stop)
+    assert solver.step(10) == []
+    assert (passes, solver.iteration, solver.stopped) == (1, 5, True)
+    assert solver.scores is before
+    solver.snapshot()
+    hook.remove()
+    resumed = make(more, resume="snap_iter_5.solverstate")
+    for going_on in (solver, resumed):
+        assert len(going_on.step(1)) == 1
+        assert going_on.scores == wanted
+    solver.stop()
+    assert solver.test()[0].keys() == wanted[0].keys()  # a stop of old stops no test of today
 
 
 def test_a_requested_snapshot_is_made_once(make: Make) -> None:
@@ -466,3 +495,36 @@ def test_an_infinite_rate_is_told(make: Make) -> None:
     with pytest.raises(TorrefyError) as error:
         solver.step(20)
     assert str(error.value) == "solver.prototxt:2:25: the learning rate of iteration 2 is inf"
+
+
+def test_a_batch_that_is_taken_ahead_is_still_to_come(folder: Path) -> None:
+    ahead = Peeked(IterableFeed([(torch.full((1,), float(i)),) for i in range(3)], ["x"]))
+    plain = Peeked(IterableFeed([(torch.full((1,), float(i)),) for i in range(3)], ["x"]))
+    for _ in range(5):
+        ahead.prefetch(lambda array: array)
+        assert ahead.state_dict() == plain.state_dict()
+        assert torch.equal(next(ahead)["x"], next(plain)["x"])
+    state = ahead.state_dict()
+    ahead.prefetch(lambda array: array)
+    ahead.load_state_dict(state)
+    assert torch.equal(next(ahead)["x"], next(plain)["x"])
+
+
+def test_what_is_wrong_with_a_batch_taken_ahead_is_told_when_it_is_asked_for() -> None:
+    feed = Peeked(IterableFeed(iter([(torch.zeros(1),)]), ["x"]))
+    next(feed)
+    feed.prefetch(lambda array: array)
+    with pytest.raises(TorrefyError, match="have come to an end"):
+        next(feed)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_batch_is_on_the_gpu_before_it_is_asked_for() -> None:
+    batches = [(torch.full((64, 1024), float(i)).pin_memory(),) for i in range(4)]
+    feed = Peeked(IterableFeed(batches, ["x"]))
+    for i in range(8):
+        feed.prefetch(lambda array: array.to("cuda", non_blocking=True))
+        x = next(feed)["x"]
+        assert x.device.type == "cuda"
+        assert (x == i % 4).all()

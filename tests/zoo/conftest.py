@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import os
+import struct
 import tarfile
 import threading
 import zipfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from torrefy.plugins import added, hookimpl
@@ -56,6 +58,27 @@ def sdist(top: str, members: dict[str, bytes]) -> bytes:
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def deb(members: dict[str, bytes], inside: str = "data.tar.xz") -> bytes:
+    """A Debian package's bytes: an ar archive with a tar archive in it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:xz") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(f"./{name}")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    made = b"!<arch>\n"
+    for name, data in (("debian-binary", b"2.0\n"), ("control.tar.xz", b"odd"),
+                       (inside, buffer.getvalue())):  # fmt: skip
+        head = f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode()
+        made += head + data + b"\n" * (len(data) % 2)
+    return made
+
+
+def idx(array: np.ndarray[Any, Any]) -> bytes:
+    """An array of bytes as an idx file."""
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 @dataclass
@@ -139,8 +162,8 @@ def shelf(tmp_path: Path, no_pip: None, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture(scope="session")
 def archives() -> SimpleNamespace:
-    """How to make archives: `archives.wheel(members)`, `archives.sdist(top, members)`."""
-    return SimpleNamespace(wheel=wheel, sdist=sdist)
+    """How to make them: `archives.wheel(members)`, `.sdist(top, members)`, `.deb`, `.idx`."""
+    return SimpleNamespace(wheel=wheel, sdist=sdist, deb=deb, idx=idx)
 
 
 @pytest.fixture(scope="session")

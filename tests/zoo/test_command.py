@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from torrefy.cli import main
+from torrefy.zoo import find_card
 
 
 def run(*arguments: str) -> Result:
@@ -21,17 +22,23 @@ def test_list_names_every_model() -> None:
     assert result.exit_code == 0
     assert [line.split()[0] for line in result.stdout.splitlines()] == [
         "name",
+        "autoencoder",
+        "fashion_quick",
+        "lenet",
         "open_nsfw",
+        "siamese",
         "squeezenet_v1.1",
     ]
 
 
 def test_list_as_json_tells_licence_and_classes() -> None:
     models = json.loads(run("list", "--json").stdout)["models"]
-    assert [(m["name"], m["license"], m["classes"]) for m in models] == [
-        ("open_nsfw", "BSD-2-Clause", 2),
-        ("squeezenet_v1.1", "BSD-2-Clause", 1000),
+    told = [(m["name"], m["license"], m["classes"], m["dataset"]) for m in models]
+    assert told[2:4] == [
+        ("lenet", "BSD-2-Clause", 10, "mnist"),
+        ("open_nsfw", "BSD-2-Clause", 2, None),
     ]
+    assert told[0] == ("autoencoder", "BSD-2-Clause", 0, "mnist")
 
 
 def test_info_says_what_a_picture_becomes_and_where_files_are_had(cache: Path) -> None:
@@ -85,8 +92,57 @@ def test_pull_as_json_has_problems_and_models(
     assert told["problems"][0]["hint"] == 'Did you mean "tiny"?'
 
 
-@pytest.mark.parametrize("arguments", [["-h"], ["list", "-h"], ["info", "-h"], ["pull", "-h"]])
-def test_every_help_has_an_example(arguments: list[str]) -> None:
-    result = run(*arguments)
+def test_copy_gives_the_files_beside_the_card_and_what_to_do_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("copy", "siamese")
+    assert result.stdout.splitlines() == [
+        "wrote siamese/README.md",
+        "wrote siamese/net.prototxt",
+        "wrote siamese/solver.prototxt",
+        "wrote siamese/train_val.prototxt",
+    ]
+    assert result.stderr == (
+        "now: cd siamese && torrefy data fetch mnist-pairs && torrefy train solver.prototxt\n"
+    )
+    told = json.loads(run("copy", "siamese", "mine/own", "--json").stdout)
+    assert told["files"][1] == "mine/own/net.prototxt"
+    net = find_card("siamese").folder / "net.prototxt"
+    assert Path(told["files"][1]).read_bytes() == net.read_bytes()
+
+
+def test_copy_overwrites_nothing_and_then_copies_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("solver.prototxt").write_text("mine")
+    result = run("copy", "siamese", ".")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "solver.prototxt: this exists; it is not overwritten, and nothing is copied\n",
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["solver.prototxt"]
+
+
+def test_a_model_without_prototxts_of_its_own_is_not_copied() -> None:
+    assert run("copy", "open_nsfw").stderr == (
+        "error: open_nsfw has no definition of its own to copy. "
+        "`torrefy zoo pull open_nsfw` fetches it, and says where it is.\n"
+    )
+
+
+def test_a_model_that_is_to_be_trained_has_no_weights_to_pull() -> None:
+    result = run("pull", "siamese")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: siamese has no weights; it is a net to train. "
+        "`torrefy zoo copy siamese` gives its files.\n",
+    )
+
+
+@pytest.mark.parametrize("name", ["", "list", "info", "pull", "copy"])
+def test_every_help_has_an_example(name: str) -> None:
+    result = run(*filter(None, (name, "-h")))
     assert result.exit_code == 0
     assert "Example:\n    torrefy zoo " in result.stdout

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -24,11 +26,12 @@ COMMANDS = {
     "layers": "List the layer types, or print the page of each TYPE.",
     "train": "Train a net as its solver says.",
     "test": "Average a net's outputs over its test data.",
+    "time": "Tell how long a net and each of its layers take.",
     "classify": "Say what is in pictures.",
     "export": "Write a net with its weights as an ONNX file.",
-    "data": "Build databases of pictures, compute their means, and look at them.",
+    "data": "Fetch and build databases, compute their means, and look at them.",
     "weights": "Show, convert and compare files of weights.",
-    "zoo": "List, describe and fetch the models of the zoo.",
+    "zoo": "List, describe, fetch and copy the models of the zoo.",
     "plugins": "List the plugins, what each adds, and why one is not used.",
     "demo": "Classify a photograph by PyTorch and by ONNX Runtime, and compare.",
 }
@@ -98,6 +101,8 @@ class Commands(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise  # click knows what to do: wrong usage, an exit code, a reader that has gone
         except KeyboardInterrupt:
+            with contextlib.suppress(ValueError):  # only the main thread gets signals
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends: one more changes nothing
             click.echo("interrupted", err=True)
             ctx.exit(130)
         except Exception as error:  # noqa: BLE001  every error is told in one place

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from torrefy.cli.definition import SOLVER, diagnose_definition, read_definition, state_options
+from torrefy.cli.definition import state_options
+from torrefy.cli.findings import Checked, check_file, count
 from torrefy.cli.output import (
     json_option,
     note_line,
@@ -18,26 +19,9 @@ from torrefy.cli.output import (
     write_file,
 )
 from torrefy.errors import Problem, TorrefyError
-from torrefy.schema import Definition, upgrade
 
 if TYPE_CHECKING:
     from torrefy.lint.rule import Trap
-
-
-Chosen = tuple[list[str], list[str]]
-"""The lint rules that are selected and ignored, as they were given."""
-
-
-@dataclass
-class Checked:
-    """What is known of one file after it was checked."""
-
-    problems: tuple[Problem, ...] = ()
-    warnings: list[Trap] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
-    what: str = ""
-    """What a sound file is: "9 layers in phase test"."""
-    definition: Definition | None = None
 
 
 @click.command(
@@ -70,9 +54,12 @@ def command(
     """Tell what is wrong in definitions, with line and column.
 
     Each FILE is a net's or a solver's prototxt. Its problems are printed as file:line:column:
-    layer: message, all that are independent at once; then the next file is checked. Warnings are
-    traps that Caffe falls into without a word; `# torrefy: ignore=T104` on a line silences one.
-    Notes say what was upgraded. Exit code 1 if any file has problems.
+    layer: message, all that are independent at once; then the next file is checked. A net that
+    tells phases apart is looked at in both, unless --phase is given (of a --shape the batch is then
+    that of each phase); behind a solver come the nets that it names, in the states that it runs
+    them in. No data are opened. Warnings are traps
+    that Caffe falls into without a word; `# torrefy: ignore=T104` on a line silences one. Notes
+    say what was upgraded. Exit code 1 if any file has problems.
     """
     if explain is not None:
         _explain(explain, as_json)
@@ -84,7 +71,12 @@ def command(
         from torrefy.lint.run import choose_rules
 
         choose_rules(*chosen)
-    results = [(file, _check(file, chosen, state)) for file in files]
+    asked = ctx.get_parameter_source("phase") is not ParameterSource.DEFAULT
+    results = [
+        result
+        for file in files
+        for result in check_file(file, chosen, {**state, "both": not asked}, files)
+    ]
     for file, checked in results:
         if fix and checked.definition:
             _mend(checked)
@@ -128,30 +120,6 @@ def _split(names: tuple[str, ...]) -> list[str]:
     return [part.strip() for name in names for part in name.split(",") if part.strip()]
 
 
-def _check(file: str, chosen: Chosen, state: dict[str, Any]) -> Checked:
-    try:
-        definition = read_definition(file)
-        if definition.message.DESCRIPTOR.full_name == SOLVER:
-            from torrefy.lint.run import choose_rules, lint_solver
-
-            definition = upgrade(definition)
-            warnings = lint_solver(definition, choose_rules(*chosen))
-            return Checked((), warnings, definition.notes, "a solver", definition)
-        return _check_net(definition, chosen, state)
-    except TorrefyError as error:
-        return Checked(error.problems)
-
-
-def _check_net(definition: Definition, chosen: Chosen, state: dict[str, Any]) -> Checked:
-    from torrefy.lint.run import choose_rules, lint_net
-
-    graph, built = diagnose_definition(definition, **state)
-    warnings = lint_net(graph, built.shapes, choose_rules(*chosen))
-    what = f"{_count(len(graph.nodes), 'layer')} in phase {graph.state.phase}"
-    notes = (*graph.notes, *map(str, built.missing))
-    return Checked(tuple(built.problems), warnings, notes, what, graph.definition)
-
-
 def _mend(checked: Checked) -> None:
     """Write the sure fixes into the file, and drop their warnings."""
     from torrefy.lint.run import mended
@@ -159,14 +127,14 @@ def _mend(checked: Checked) -> None:
     definition = checked.definition
     if definition is None:
         return
-    text, count = mended(definition, checked.warnings)
-    if count:
+    text, number = mended(definition, checked.warnings)
+    if number:
         try:
             write_file(definition.source.file, text.encode())
         except TorrefyError as error:  # the other files are told of all the same
             checked.problems += error.problems
             return
-        checked.notes = (*checked.notes, f"{_count(count, 'trap')} mended")
+        checked.notes = (*checked.notes, f"{count(number, 'trap')} mended")
         checked.warnings = [w for w in checked.warnings if not w.finding.edit]
 
 
@@ -183,8 +151,8 @@ def _print(file: str, checked: Checked) -> None:
 
 def _summarize(results: list[tuple[str, Checked]], problems: int, warnings: int) -> None:
     bad = sum(bool(checked.problems) for _, checked in results)
-    counts = [_count(problems, "problem")] if problems else []
-    counts += [_count(warnings, "warning")] if warnings else []
+    counts = [count(problems, "problem")] if problems else []
+    counts += [count(warnings, "warning")] if warnings else []
     if counts:
         where = f" in {bad} of {len(results)} files" if problems and len(results) > 1 else ""
         click.echo(" and ".join(counts) + where)
@@ -201,7 +169,3 @@ def _warning_json(warning: Trap) -> dict[str, Any]:
         "name": warning.rule.name,
         "fixable": bool(finding.edit),
     }
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -6,12 +6,13 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from torrefy.errors import DefinitionError
-from torrefy.graph import Graph, state_of
+from torrefy.graph import Graph, State, state_of
 from torrefy.graph.state import PHASES
 from torrefy.schema import Definition, read_text, upgrade
 from torrefy.schema.source import read_source
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 NET = "caffe.NetParameter"
 SOLVER = "caffe.SolverParameter"
 CARD = "torrefy.Card"
+DATASET = "torrefy.Dataset"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -89,6 +91,11 @@ def read_definition(file: str, kinds: Sequence[str] = (NET, SOLVER)) -> Definiti
     raise min(errors, key=lambda error: len(error.problems))
 
 
+def is_zoo_name(model: str) -> bool:
+    """Whether a name is no file's: no suffix, no folder, nothing there."""
+    return not (Path(model).exists() or "/" in model or model.endswith(".prototxt"))
+
+
 def diagnose_file(file: str, **state: Any) -> tuple[Graph, Built]:
     """Read and build a definition as far as that goes; what is wrong is in `Built.problems`.
 
@@ -109,13 +116,23 @@ def diagnose_definition(
     shapes: Mapping[str, tuple[int, ...]],
     allow_python: tuple[str, ...],
 ) -> tuple[Graph, Built]:
-    """Upgrade and build a definition as far as that goes.
+    """Upgrade and build a definition as far as that goes."""
+    definition = upgrade(definition)
+    state = state_of(definition.message, phase, level, stages)
+    return diagnose_state(definition, state, shapes, allow_python)
+
+
+def diagnose_state(
+    definition: Definition,
+    state: State,
+    shapes: Mapping[str, tuple[int, ...]],
+    allow_python: tuple[str, ...],
+) -> tuple[Graph, Built]:
+    """Build an upgraded definition in a state as far as that goes.
 
     What allowed Python classes print on the way goes to stderr: stdout is for results.
     """
-    definition = upgrade(definition)
     from torrefy.net.compile import diagnose  # torch; not needed to tell what is wrong with a text
 
-    state = state_of(definition.message, phase, level, stages)
     with redirect_stdout(sys.stderr):
         return diagnose(definition, state, shapes=shapes, allow_python=allow_python)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from torrefy.cli.definition import CARD, NET, SOLVER, read_definition
+from torrefy.cli.definition import CARD, DATASET, NET, SOLVER, read_definition
 from torrefy.cli.output import (
     json_option,
     one_line,
@@ -37,9 +37,9 @@ def command(
 ) -> None:
     """Format prototxts, their comments kept.
 
-    Each FILE, of a net, a solver or a zoo card, is rewritten with two spaces a level, a line for
-    each field of a layer, and short messages on one line. What it says stays the same: the new
-    text is read again and compared before it takes the old one's place.
+    Each FILE, of a net, a solver, a zoo card or a dataset, is rewritten with two spaces a level,
+    a line for each field of a layer, and short messages on one line. What it says stays the
+    same: the new text is read again and compared before it takes the old one's place.
     """
     if output and (check or len(files) > 1):
         raise click.UsageError("-o takes one FILE, and no --check")
@@ -79,5 +79,5 @@ def command(
 
 
 def _formatted(file: str) -> str:
-    definition = read_definition(file, (NET, SOLVER, CARD))
+    definition = read_definition(file, (NET, SOLVER, CARD, DATASET))
     return format_text(definition.source, definition.message.DESCRIPTOR.full_name)

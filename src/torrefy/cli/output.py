@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -135,3 +137,18 @@ def write_file(path: Path | str, data: bytes) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise TorrefyError(f"can't be written: {error.strerror}", place=Place(str(path))) from None
+
+
+@contextlib.contextmanager
+def log_on_stderr() -> Generator[None]:
+    """What the zoo logs, as lines on stderr: what is fetched where there is no progress bar."""
+    log = logging.getLogger("torrefy.zoo")
+    handler = logging.StreamHandler(sys.stderr)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)

@@ -22,9 +22,15 @@ from torrefy.cli.tta import told, tta_options, versions_of
 @click.option("--iterations", type=click.IntRange(1), default=50, show_default=True, metavar="N",
               help="How many batches are taken.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, metavar="NAME",
-              help='Where to compute: "cpu", "cuda", "cuda:1".')  # fmt: skip
+              help='Where to compute: "cpu", "cuda", "cuda:1", "mps".')  # fmt: skip
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32",
+              show_default=True, help="What convolutions and products compute in.")  # fmt: skip
+@click.option("--channels-last", is_flag=True,
+              help="Keep pictures in memory with their channels last.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0), metavar="N",
               help="Processes that read data (else: a core each but one, 4 at most).")  # fmt: skip
+@click.option("--bad-images", type=click.Choice(["fail", "skip"]), default="fail",
+              show_default=True, help="What becomes of data that can't be used.")  # fmt: skip
 @click.option("--stage", "stages", multiple=True, metavar="NAME",
               help="A stage that the net is in; may be given several times.")  # fmt: skip
 @click.option("--level", type=int, default=0, metavar="N", help="The net's level.")
@@ -38,7 +44,10 @@ def command(
     weights: str,
     iterations: int,
     device: str,
+    precision: str,
+    channels_last: bool,
     workers: int | None,
+    bad_images: str,
     stages: tuple[str, ...],
     level: int,
     allow_python: tuple[str, ...],
@@ -56,7 +65,9 @@ def command(
     versions = versions_of(tta, tta_count, tta_seed)
     from torrefy.train.scores import score
 
-    loading: dict[str, Any] = {} if workers is None else {"workers": workers}
+    loading: dict[str, Any] = {"bad": bad_images}
+    if workers is not None:
+        loading["workers"] = workers
     found = score(
         definition,
         weights,
@@ -67,14 +78,17 @@ def command(
         loading=loading,
         allow_python=allow_python,
         tta=versions,
+        precision=precision,
+        channels_last=channels_last,
     )
     if as_json:
         blobs = {
             name: [v if math.isfinite(v) else None for v in blob.flatten().tolist()]
             for name, blob in found.blobs.items()
         }
+        passed = {"skipped": found.skipped.items, "times_skipped": found.skipped.times}
         result = {"ok": True, "iterations": found.iterations, "tta": tta_json(versions)}
-        print_json({**result, "blobs": blobs})
+        print_json({**result, "blobs": blobs, **passed})
         return
     if versions is not None:
         click.echo(one_line(told(versions)))
@@ -83,3 +97,5 @@ def command(
         for value in blob.flatten().tolist():
             loss = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
             click.echo(one_line(f"{name} = {value:g}{loss}"))
+    if found.skipped.items:
+        click.echo(one_line(str(found.skipped)))

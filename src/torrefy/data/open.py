@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
 from torrefy.data.augment.batch import BatchAugmenter
-from torrefy.data.augment.pipeline import Augmenter
-from torrefy.data.augment.versions import Versions
+from torrefy.data.augment.read import UNREAD, asks, read_augmenter, read_batch_augmentations
 from torrefy.data.loader import Loader, Transform
+from torrefy.data.normalise.normaliser import Normalised, Normaliser
 from torrefy.data.pictures import STORED
 from torrefy.data.sources.hdf5 import HDF5Source, read_files
 from torrefy.data.sources.image_list import list_source
@@ -24,8 +24,13 @@ from torrefy.data.sources.table import SUFFIXES as TABLES
 from torrefy.data.sources.table import table_source
 from torrefy.data.sources.window import WindowSource, WindowTransformer, read_windows
 from torrefy.data.transform import Transformer, read_mean
-from torrefy.errors import DataError, TorrefyError, did_you_mean
+from torrefy.errors import DataError, Place, TorrefyError, did_you_mean
+from torrefy.graph.state import state_of
 from torrefy.plugins import named
+from torrefy.schema import Definition
+
+if TYPE_CHECKING:
+    from torrefy.data.augment.versions import Versions
 
 TYPES = ("Data", "HDF5Data", "ImageData", "MemoryData", "WindowData")
 """Caffe's layer types that read data; `source_types` has those of plugins, too."""
@@ -81,7 +86,12 @@ def open_transform(spec: Any, phase: str, folder: Path | str = ".") -> Transform
     window_data_param, not from transform_param, as in Caffe.
     """
     try:
-        return _type_of(spec).transform(spec, phase, Path(folder))
+        kind = _type_of(spec)
+        if spec.type in UNREAD and asks(spec):
+            read_augmenter(spec)  # refuses: this type would pass over it
+        transform = kind.transform(spec, phase, Path(folder))
+        normaliser = Normaliser.from_layer(spec, folder)
+        return transform if normaliser is None else Normalised(transform, normaliser)
     except TorrefyError as error:
         raise error.within(layer=spec.name) from None
 
@@ -92,12 +102,49 @@ def open_mix(spec: Any, phase: str) -> BatchAugmenter | None:
     Raises:
         DataError: an augmentation is wrong, or the layer has not the tops that it needs.
     """
-    if phase != "train":
+    if phase != "train" or not asks(spec):
         return None
     try:
-        return BatchAugmenter.from_layer(spec)
+        made = read_batch_augmentations(spec)
+        return BatchAugmenter(made, list(spec.top)) if made else None
     except TorrefyError as error:
         raise error.within(layer=spec.name) from None
+
+
+def find_layer(
+    definition: Definition, phase: str, name: str = "", *, normalised: bool = False
+) -> Any:
+    """The data layer of a net, as its LayerParameter.
+
+    Args:
+        definition: the net's, upgraded.
+        phase: "train" or "test": where the layer is.
+        name: which it is, where there are several.
+        normalised: look at those alone that have statistics.
+
+    Raises:
+        DataError: there is none of that name, none at all, or several and no name.
+    """
+    state, place = state_of(definition.message, phase), Place(definition.source.file)
+    layers = [
+        layer
+        for layer in definition.message.layer
+        if layer.type in source_types()
+        and state.keeps(layer)
+        and (layer.transform_param.statistics or not normalised)
+    ]
+    names = [layer.name for layer in layers]
+    what = "data layer with statistics" if normalised else "data layer"
+    if name and name not in names:
+        hint = did_you_mean(name, names) or f"There are {', '.join(names) or 'none'}."
+        told = f'there is no {what} "{name}" in phase {phase}'
+        raise DataError(told, place=place, hint=hint)
+    found = [layer for layer in layers if layer.name == name] if name else layers
+    if len(found) != 1:
+        told = f"there are {len(found)} {what}s" if found else f"there is no {what}"
+        hint = f"Say which: {', '.join(names)}." if found else ""
+        raise DataError(f"{told} in phase {phase}", place=place, hint=hint)
+    return found[0]
 
 
 def batch_size_of(spec: Any) -> int:
@@ -245,11 +292,11 @@ def _open_windows(spec: Any, folder: Path, arrays: Arrays) -> Source:
         fg_threshold=data.fg_threshold,
         bg_threshold=data.bg_threshold,
     )
-    return WindowSource(foreground, background, data.fg_fraction)
+    return WindowSource(foreground, background, data.fg_fraction, folder / data.source)
 
 
 def _warp_windows(spec: Any, phase: str, folder: Path) -> Transform:
-    _refuse_augmentations(spec, phase)  # else the phase is one: they are mirrored in both
+    del phase  # they are mirrored in both
     data, given = spec.window_data_param, spec.transform_param
     if data.crop_mode not in ("warp", "square"):
         raise DataError(
@@ -284,21 +331,6 @@ def _open_memory(spec: Any, folder: Path, arrays: Arrays) -> Source:
     return source
 
 
-def _leave_memory(spec: Any, phase: str, folder: Path) -> None:
-    """As in Caffe, arrays are taken as they are, whatever transform_param says."""
-    del folder
-    _refuse_augmentations(spec, phase)
-
-
-def _refuse_augmentations(spec: Any, phase: str) -> None:
-    if phase == "train" and Augmenter.from_layer(spec) is not None:
-        raise DataError(
-            f"a layer of the type {spec.type} does nothing to single pictures, so it can't augment "
-            "them",
-            hint="Data and ImageData do.",
-        )
-
-
 def _source(data: Any) -> str:
     if not data.source:
         raise DataError("there is no source")
@@ -317,7 +349,7 @@ BUILT_IN = (
     SourceType("Data", "data_param", _open_data, Transformer.from_layer),
     SourceType("HDF5Data", "hdf5_data_param", _open_hdf5),
     SourceType("ImageData", "image_data_param", _open_pictures, Transformer.from_layer),
-    SourceType("MemoryData", "memory_data_param", _open_memory, _leave_memory),
+    SourceType("MemoryData", "memory_data_param", _open_memory),
     SourceType("WindowData", "window_data_param", _open_windows, _warp_windows),
 )
 """What the hook gives for Caffe's own types."""

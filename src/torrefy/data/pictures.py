@@ -102,7 +102,9 @@ def _inside(path: Path) -> list[Path]:
     return sorted(found) or [path]
 
 
-def read_picture(path: Path | str, colour: str = "BGR") -> NDArray[np.uint8]:
+def read_picture(
+    path: Path | str, colour: str = "BGR", *, streams: bool = True
+) -> NDArray[np.uint8]:
     """Read a picture as H×W×C bytes, upright; C is 3, in the order of `colour`, or 1 for GRAY.
 
     Of animations and of files with several pages the first frame is taken. Transparency is
@@ -111,6 +113,11 @@ def read_picture(path: Path | str, colour: str = "BGR") -> NDArray[np.uint8]:
     OpenCV reads JPEGs and PNGs. Newer OpenCV turns pictures by their EXIF orientation, the one of
     Caffe's days did not; here they are turned. Colour profiles are not applied. Pixels of 32 bits
     are taken as 0..65535 where they are integers, and as 0..1 where they are floats.
+
+    Args:
+        path: the file.
+        colour: one of COLOURS.
+        streams: whether a pipe or a device is read, too, which may never give anything.
 
     Raises:
         PictureError: no such file, not a picture, cut short or broken, too large (Pillow's limit
@@ -123,7 +130,7 @@ def read_picture(path: Path | str, colour: str = "BGR") -> NDArray[np.uint8]:
         )
     path = Path(path)
     place = Place(str(path))
-    with _open(path, place) as file:
+    with _open(path, place, streams) as file:
         return _decoded(file, place, colour)
 
 
@@ -170,13 +177,16 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _open(path: Path, place: Place) -> io.BufferedReader | io.BytesIO:
+def _open(path: Path, place: Place, streams: bool) -> io.BufferedReader | io.BytesIO:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             if not os.access(path, os.R_OK | os.X_OK):
                 raise PictureError("this folder can't be read: Permission denied", place=place)
-            raise PictureError("there is no picture in this folder", place=place)
+            told = "there is no picture in this folder" if streams else "this is a folder"
+            raise PictureError(told, place=place)
+        if not streams and not stat.S_ISREG(mode):
+            raise PictureError("this is a device or a pipe, not a picture", place=place)
         file = path.open("rb")
     except FileNotFoundError:
         if glob.has_magic(str(path)):

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-import math
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from torrefy.data.augment.pipeline import Augmenter
-from torrefy.data.augment.versions import Versions
 from torrefy.data.draws import Draws
 from torrefy.data.sources.source import Item
-from torrefy.errors import DataError, Place, RecordError, nearest_file
-from torrefy.schema import new_message
-from torrefy.schema.source import kind_of
+from torrefy.errors import DataError, Place, RecordError, TorrefyError
+from torrefy.schema.blobs import read_blob
+from torrefy.weights.files import read_whole
+
+if TYPE_CHECKING:
+    from torrefy.data.augment.augmentation import Sample
+    from torrefy.data.augment.pipeline import Augmenter
+    from torrefy.data.augment.versions import Versions
+
+
+@dataclass(frozen=True)
+class View:
+    """What is seen of an item before the mean is subtracted: augmented, cropped and mirrored."""
+
+    sample: Sample
+    top: int = 0
+    """The crop's place in the augmented picture, with `left`."""
+    left: int = 0
+    mirrored: bool = False
 
 
 class Transformer:
@@ -29,6 +43,8 @@ class Transformer:
     - A mean image has the size of the uncropped picture; what is subtracted is its part at the
       crop.
     - Half of the pictures are mirrored, in phase test too.
+
+    Before that an `Augmenter` may change the picture; it moves points, boxes and masks with all.
 
     Example:
         >>> transform = Transformer(crop=2, mean=[100.0], scale=0.5)
@@ -57,7 +73,8 @@ class Transformer:
             crop: height and width of the crop; 0: none.
             mirror: whether half of the pictures are mirrored.
             train: whether crops are drawn.
-            augmenter: what is done before all that; None: nothing.
+            augmenter: what is done before all that, and what moves with the picture; None:
+                nothing.
             versions: those that are made of each picture, V×C×H×W; None: it alone.
         """
         self.augmenter = augmenter
@@ -80,8 +97,11 @@ class Transformer:
             folder: what `mean_file` is relative to.
 
         Raises:
-            DataError: mean_file and mean_value are both given, or the file can't be read.
+            DataError: mean_file and mean_value are both given, or the file can't be read; what it
+                says of augmentation is wrong.
         """
+        from torrefy.data.augment.read import asks, read_augmenter
+
         given = spec.transform_param
         mean: NDArray[np.float32] | Sequence[float] = list(given.mean_value)
         if given.HasField("mean_file"):
@@ -98,7 +118,7 @@ class Transformer:
             crop=given.crop_size,
             mirror=given.mirror,
             train=phase == "train",
-            augmenter=Augmenter.from_layer(spec) if phase == "train" else None,
+            augmenter=read_augmenter(spec, train=phase == "train") if asks(spec) else None,
         )
 
     def __call__(self, item: Item, draws: Draws) -> Item:
@@ -108,12 +128,15 @@ class Transformer:
             RecordError: the picture is smaller than the crop, or of another size or other
                 channels than the mean.
         """
-        if self.augmenter is not None:
-            item, _ = self.augmenter.item(item, draws)
-        picture, *rest = item
         if self.versions is not None:
-            return (self._versions(picture, self.versions, draws), *rest)
-        return (self.picture(picture, draws), *rest)
+            return (self._versions(item[0], self.versions, draws), *item[1:])
+        if self.augmenter is None:
+            return (self.picture(item[0], draws), *item[1:])
+        view = self.view(item, draws)
+        seen = view.sample.picture
+        turned_back = seen[..., ::-1] if view.mirrored else seen
+        made = self._made(turned_back, view.top, view.left, view.mirrored)
+        return (made, *self.augmenter.rest(item, view.sample))
 
     def _versions(
         self, picture: NDArray[Any], versions: Versions, draws: Draws
@@ -122,49 +145,77 @@ class Transformer:
         mirrored = bool(self.mirror and draws.below(2))
         made = []
         for seen, version in versions.of(picture):
-            crop = (self.crop, self.crop) if self.crop else seen.shape[-2:]
-            place = version.place(seen.shape[-2:], crop)
-            made.append(self._seen(seen, place, version.mirrored != mirrored))
+            *_, height, width = self._window(seen.shape, draws)  # or it is told what is wrong
+            top, left = version.place(seen.shape[-2:], (height, width))
+            cut = seen[:, top : top + height, left : left + width]
+            made.append(self._made(cut, top, left, version.mirrored != mirrored))
         return np.stack(made)
 
     def picture(self, picture: NDArray[Any], draws: Draws) -> NDArray[np.float32]:
         """C×H×W bytes or floats to C×H×W float32, without augmentations."""
-        _, height, width = picture.shape
-        y = x = 0
-        if self.crop:
-            down, right = height - self.crop, width - self.crop
-            if self.train and down >= 0 and right >= 0:
-                y, x = draws.below(down + 1), draws.below(right + 1)
-            else:
-                y, x = down // 2, right // 2
-        return self._seen(picture, (y, x), bool(self.mirror and draws.below(2)))
+        top, left, height, width = self._window(picture.shape, draws)
+        mirrored = self.mirror and bool(draws.below(2))
+        cut = picture[:, top : top + height, left : left + width]
+        return self._made(cut, top, left, mirrored)
 
-    def _seen(
-        self, picture: NDArray[Any], place: tuple[int, int], mirrored: bool
-    ) -> NDArray[np.float32]:
-        """(x − mean)·scale of the crop at a place."""
-        channels, height, width = picture.shape
-        mean = self.mean
-        if self.mean_image is not None and self.mean_image.shape != picture.shape:
+    def view(self, item: Item, draws: Draws) -> View:
+        """What is seen of an item before the mean is subtracted, and of its targets.
+
+        The crop is cut by the last warp, so that no pixel is made twice, and none outside of it.
+
+        Raises:
+            RecordError: as `__call__`.
+        """
+        from torrefy.data.augment.pipeline import Augmenter
+        from torrefy.data.augment.warp import Warp
+
+        top = left = 0
+
+        def window(shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
+            nonlocal top, left
+            top, left, height, width = self._window(shape, draws)
+            return top, left, height, width
+
+        sample = (self.augmenter or Augmenter([])).item(item, draws, window)
+        mirrored = self.mirror and bool(draws.below(2))
+        if mirrored:
+            height, width = sample.size
+            Warp().sample(sample, (-1.0, 0.0, width - 1.0, 0.0, 1.0, 0.0), (height, width))
+        return View(sample, top, left, mirrored)
+
+    def _window(self, shape: tuple[int, int, int], draws: Draws) -> tuple[int, int, int, int]:
+        """The crop of a picture of C×H×W: its top, left, height and width."""
+        channels, height, width = shape
+        if self.mean_image is not None and self.mean_image.shape != shape:
             raise RecordError(
-                f"the picture is {_text(picture.shape)}, but the mean image "
-                f"{_text(self.mean_image.shape)}"
+                f"the picture is {_text(shape)}, but the mean image {_text(self.mean_image.shape)}"
             )
-        if mean is not None and len(mean) not in (0, 1, channels):
+        if self.mean is not None and len(self.mean) not in (0, 1, channels):
             raise RecordError(
                 f"the picture has {channels} channel{'s' * (channels > 1)}, but mean_value is "
-                f"given {len(mean)} times"
+                f"given {len(self.mean)} times"
             )
-        mean = self.mean_image if mean is None else mean
-        if self.crop:
-            y, x = place
-            if height < self.crop or width < self.crop:
-                raise RecordError(
-                    f"the picture is {width}x{height}, smaller than crop_size {self.crop}"
-                )
-            window = (slice(None), slice(y, y + self.crop), slice(x, x + self.crop))
-            picture = picture[window]
-            mean = mean if self.mean_image is None else self.mean_image[window]
+        if not self.crop:
+            return 0, 0, height, width
+        down, right = height - self.crop, width - self.crop
+        if down < 0 or right < 0:
+            raise RecordError(
+                f"the picture is {width}x{height}, smaller than crop_size {self.crop}"
+            )
+        if self.train:
+            y, x = draws.below(down + 1), draws.below(right + 1)
+        else:
+            y, x = down // 2, right // 2
+        return y, x, self.crop, self.crop
+
+    def _made(
+        self, picture: NDArray[Any], top: int, left: int, mirrored: bool
+    ) -> NDArray[np.float32]:
+        """A crop less its part of the mean, scaled, and mirrored."""
+        mean = self.mean
+        if self.mean_image is not None:
+            height, width = picture.shape[1:]
+            mean = self.mean_image[:, top : top + height, left : left + width]
         made = np.empty(picture.shape, np.float32)
         # Written backwards rather than turned afterwards.
         seen = made[..., ::-1] if mirrored else made
@@ -186,17 +237,12 @@ def read_mean(path: Path | str) -> NDArray[np.float32]:
     path = Path(path)
     place = Place(str(path))
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError("no such file", place=place, hint=nearest_file(path)) from None
-    except OSError as error:
-        raise DataError(f"can't be read: {error.strerror}", place=place) from None
+        data = bytes(read_whole(path, "a mean image", ".binaryproto"))
+    except TorrefyError as error:
+        raise DataError(error.problems) from None
     if data[:6] == b"\x93NUMPY":
-        array = _read_npy(path, place)
+        array = _read_npy(data, place)
     else:
-        kind = kind_of(data[:4096])
-        if kind and not kind.startswith("a binary"):
-            raise DataError(f"this is {kind}, not a mean image", place=place)
         array = read_blob(data, place)
     while array.ndim > 3 and array.shape[0] == 1:
         array = array[0]
@@ -207,41 +253,9 @@ def read_mean(path: Path | str) -> NDArray[np.float32]:
     return array
 
 
-def read_blob(data: bytes, place: Place) -> NDArray[np.float32]:
-    """The array of a BlobProto.
-
-    Raises:
-        DataError: these are no BlobProto's bytes, or its values don't fill its shape.
-    """
-    blob: Any = new_message("caffe.BlobProto")
+def _read_npy(data: bytes, place: Place) -> NDArray[np.float32]:
     try:
-        blob.ParseFromString(data)
-    except DecodeError:
-        raise DataError("this is no BlobProto", place=place) from None
-    shape = (
-        tuple(blob.shape.dim)
-        if blob.HasField("shape")
-        else (blob.num, blob.channels, blob.height, blob.width)
-    )
-    values = np.array(blob.data or blob.double_data, np.float32)
-    if min(shape, default=1) < 0 or math.prod(shape) != len(values) or not len(values):
-        raise DataError(f"a blob of {_text(shape)} that holds {len(values)} values", place=place)
-    return values.reshape(shape)
-
-
-def write_blob(array: NDArray[Any]) -> bytes:
-    """A BlobProto's bytes of an array of up to four axes, as Caffe's tools write means."""
-    blob: Any = new_message("caffe.BlobProto")
-    shape = (1,) * (4 - array.ndim) + array.shape
-    blob.num, blob.channels, blob.height, blob.width = shape
-    blob.data.extend(array.astype(np.float32).ravel().tolist())
-    written: bytes = blob.SerializeToString()
-    return written
-
-
-def _read_npy(path: Path, place: Place) -> NDArray[np.float32]:
-    try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"this .npy can't be read: {error}", place=place) from None
     if array.dtype.kind not in "fiu":

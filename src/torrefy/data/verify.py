@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,15 @@ UNEVEN = 10
 """How many times as frequent as the rarest the most frequent class may be."""
 
 
+class Check(NamedTuple):
+    """One thing that was looked for."""
+
+    name: str
+    state: str
+    """"ok", "note", "wrong", or "-" where it was not looked for."""
+    found: str
+
+
 @dataclass
 class Findings:
     """What `verify` found; lists name keys, all of them."""
@@ -29,10 +38,16 @@ class Findings:
     count: int = 0
     """How many items there are; all are looked at, or a sample."""
     labels: Counter[float] = field(default_factory=Counter)
+    shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    """How many pictures there are of each CxHxW."""
+    classes: int | None = None
+    """How many there are to be; None: not told."""
+    compared: int | None = None
+    """How many items of the other source were looked at; None: there is none."""
     bad: dict[str, str] = field(default_factory=dict)
-    """Items that can't be read, and what is wrong with each."""
+    """Where items are named that can't be read, and what is wrong with each."""
     outside: dict[str, float] = field(default_factory=dict)
-    """Items whose label is no class, and the label."""
+    """Where an item has a label that is no class, and the label."""
     missing: list[int] = field(default_factory=list)
     """Classes without an item."""
     duplicates: list[list[str]] = field(default_factory=list)
@@ -44,6 +59,48 @@ class Findings:
     def wrong(self) -> bool:
         """Whether training would fail, or its scores be false."""
         return bool(self.bad or self.outside or self.leaked)
+
+    @property
+    def unevenness(self) -> float:
+        """How many times as frequent as the rarest class the most frequent one is."""
+        counts = self.labels.values()
+        return max(counts) / min(counts) if counts else 1.0
+
+    def checks(self) -> list[Check]:
+        """What was looked for, one after another, and what came of it."""
+        all_of = self.looked_at == self.count
+        looked = f"{self.looked_at:,}" if all_of else f"{self.looked_at:,} of {self.count:,}"
+        shapes = [f"{'x'.join(map(str, shape))} ({n:,})" for shape, n in self.shapes.most_common(3)]
+        left = len(self.shapes) - len(shapes)
+        more = f" and {left:,} more" if left else ""
+        found = [
+            Check("items", "ok" if all_of else "note", looked),
+            Check("can't be read", _state(self.bad), f"{len(self.bad):,}"),
+            Check("sizes", "note" if len(self.shapes) > 1 else "ok", ", ".join(shapes) + more),
+        ]
+        if not self.labels:
+            found.append(Check("labels", "-", "no item has one number as its label"))
+        else:
+            span = f"{min(self.labels):g} to {max(self.labels):g}"
+            found.append(Check("labels", "ok", f"{len(self.labels):,} different, {span}"))
+        outside = f"{len(self.outside):,}" if self.classes is not None else "give --classes"
+        told = _state(self.outside) if self.classes is not None else "-"
+        found.append(Check("labels that are no class", told, outside))
+        if self.classes is not None and all_of:
+            state = "note" if self.missing else "ok"
+            found.append(Check("classes without an item", state, f"{len(self.missing):,}"))
+        if len(self.labels) > 1:
+            state = "note" if self.unevenness >= UNEVEN else "ok"
+            balance = f"the largest is {self.unevenness:.3g} times the smallest"
+            found.append(Check("balance of the classes", state, balance))
+        again = sum(len(keys) - 1 for keys in self.duplicates)
+        found.append(Check("pictures again", "note" if again else "ok", f"{again:,}"))
+        if self.compared is None:
+            found.append(Check("pictures in both sources", "-", "give --against"))
+        else:
+            told = f"{len(self.leaked):,} of {self.compared:,}"
+            found.append(Check("pictures in both sources", _state(self.leaked), told))
+        return found
 
     def lines(self) -> Iterator[str]:
         """What was found, a line each, the worst first."""
@@ -57,14 +114,13 @@ class Findings:
         if self.missing:
             names = ", ".join(map(str, self.missing[:20]))
             yield f"{len(self.missing)} classes have no item: {names}"
-        if len(self.labels) > 1:
+        if self.unevenness >= UNEVEN:
             ranks = self.labels.most_common()
             (most, high), (least, low) = ranks[0], ranks[-1]
-            if high >= UNEVEN * low:
-                yield (
-                    f"the classes are uneven: {high:,} items of class {most:g}, "
-                    f"{low:,} of class {least:g}"
-                )
+            yield (
+                f"the classes are uneven: {high:,} items of class {most:g}, "
+                f"{low:,} of class {least:g}"
+            )
         all_of = self.looked_at == self.count
         of = "" if all_of else f" of {self.count:,}, a sample: what it has not is not told"
         yield f"looked at {self.looked_at:,} items{of}"
@@ -89,7 +145,7 @@ def verify(
         sample: how many items of each source are looked at, chosen evenly; None: all.
         told: called with the number of items done.
     """
-    found = Findings(count=len(source))
+    found = Findings(count=len(source), classes=classes)
     seen: dict[bytes, list[str]] = {}
     done = 0
     for index in _chosen(len(source), sample):
@@ -101,32 +157,39 @@ def verify(
         try:
             picture, *rest = source.item(index)
         except (PictureError, RecordError) as error:
-            found.bad[key] = str(error)
+            found.bad[str(source.place(index))] = str(error)
             continue
+        found.shapes[picture.shape] += 1
         if rest and not rest[0].ndim:
             label = float(rest[0])
             found.labels[label] += 1
             if classes is not None and label != ignore_label and not 0 <= label < classes:
-                found.outside[key] = label
+                found.outside[str(source.place(index))] = label
         seen.setdefault(_digest(picture), []).append(key)
     found.duplicates = [keys for keys in seen.values() if len(keys) > 1]
     if classes is not None and found.looked_at == found.count:
         found.missing = [label for label in range(classes) if label not in found.labels]
     if against is None:
         return found
+    found.compared = 0
     for index in _chosen(len(against), sample):
+        found.compared += 1
         done += 1
         if told is not None:
             told(done)
         try:
             picture = against.item(index)[0]
         except (PictureError, RecordError) as error:
-            found.bad[against.key(index)] = str(error)
+            found.bad[str(against.place(index))] = str(error)
             continue
         same = seen.get(_digest(picture))
         if same:
             found.leaked[against.key(index)] = same[0]
     return found
+
+
+def _state(wrong: Sized) -> str:
+    return "wrong" if wrong else "ok"
 
 
 def _chosen(count: int, sample: int | None) -> list[int]:

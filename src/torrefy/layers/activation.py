@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torrefy.layers.base import Layer, Shape, layer
-from torrefy.layers.gradients import with_gradient, works_in_place
+from torrefy.layers.gradients import clamped, with_gradient, works_in_place
 
 
 @layer("ReLU")
@@ -29,10 +29,11 @@ class ReLU(Layer):
     def forward(self, *bottoms: Tensor, overwrite: int | None = None) -> Tensor:
         """Rectify; leaky where `negative_slope` is set."""
         (x,) = bottoms
-        own = overwrite is not None and not torch.is_grad_enabled()
         if self.negative_slope:
+            # torch finds the sign of x in the result, which has another one below a slope of 0.
+            own = overwrite is not None and self.negative_slope > 0
             return F.leaky_relu(x, self.negative_slope, own)
-        return F.relu(x, own)
+        return F.relu(x, overwrite is not None)
 
 
 @layer("PReLU")
@@ -180,7 +181,7 @@ class Clip(Layer):
         (x,) = bottoms
         if not self.overwritten:
             return x.clamp(self.min, self.max)
-        return with_gradient(x, x.detach().clamp(self.min, self.max), lambda: torch.ones_like(x))
+        return clamped(x, self.min, self.max)
 
 
 @layer("Threshold")

@@ -91,9 +91,12 @@ class Layer(nn.Module):
     """Whether the tops are always memory of their own, never a view of a bottom."""
     loss: ClassVar[bool] = False
     """Whether the first top has a loss weight of 1 where the definition gives none."""
+    needs_tops: ClassVar[bool] = True
+    """Whether its gradient may be computed from its tops, as ReLU's is and Convolution's is not:
+    while gradients are recorded, nothing is computed in the memory of tops that are needed."""
     overwrites: ClassVar[bool] = False
-    """Whether `forward` takes `overwrite=i`, to compute in the memory of bottom i where no
-    gradient is recorded. A net says so where nothing else reads that bottom."""
+    """Whether `forward` takes `overwrite=i`, to compute in the memory of bottom i. A net says so
+    where nothing else reads that bottom."""
 
     def __init__(self, spec: Any, num_tops: int = 1) -> None:
         """Take a LayerParameter message. Shapes are not known yet: `setup` gets them."""

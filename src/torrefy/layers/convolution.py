@@ -80,6 +80,7 @@ class _Convolving(Windowed):
     pairs = True
     in_place = False
     fresh = True
+    needs_tops = False
     transposed: ClassVar[bool]
 
     def setup(self, *bottoms: Shape) -> None:

@@ -7,17 +7,22 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from google.protobuf.message import DecodeError
 from torch import Tensor
 
+from torrefy.errors import DataError, Place
 from torrefy.layers.base import Layer, Shape, layer, shape_text
-from torrefy.layers.gradients import with_gradient
+from torrefy.layers.gradients import clamped, with_gradient
 from torrefy.layers.labels import Labelled
 from torrefy.layers.loss import check_first_axis
-from torrefy.schema import new_message
+from torrefy.layers.weighting import check_weights, class_weights, spread
+from torrefy.schema.blobs import read_blob
 
 SMALLEST = torch.finfo(torch.float32).tiny
 """FLT_MIN: the probability that SoftmaxWithLoss takes for smaller ones."""
+LARGEST = -math.log(SMALLEST)
+"""What a label costs at most in SoftmaxWithLoss."""
+NO_LABEL = -(2**62) + 1
+"""A label that there can't be: no 32-bit number is it."""
 THRESHOLD = 1e-20
 """The probability that the other losses take for smaller ones."""
 
@@ -65,6 +70,8 @@ class SoftmaxWithLoss(Labelled):
     batch without a label that counts (0 here, NaN there), and for probabilities that vanish: they
     cost 87.3365, and their gradient is still p − 1.
 
+    Beyond Caffe the terms may have weights: a third bottom has one for each item or for each
+    label, `loss_param { class_weight }` one for each class. They don't change what is divided by.
     Beyond Caffe, labels of the scores' own shape (and more classes than one) are probabilities t,
     as Mixup makes them: the loss is Σ −t log max(p, FLT_MIN), over the same numbers, and its
     gradient p Σt − t. None of them can be ignored, and none goes to t.
@@ -74,72 +81,92 @@ class SoftmaxWithLoss(Labelled):
     example = "loss_param { ignore_label: 255 }"
     example_bottoms = ((2, 4), (2,))
     loss = True
+    bottoms = (2, 3)
     tops = (1, 2)
     takes_probabilities = True
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the shapes and read what counts."""
-        scores, label = bottoms
+        scores, label = bottoms[:2]
         self.along = self.axis(self.p.axis, len(scores))
         self.ignore_label = ignored(self)
         self.normalization = normalization(self, "VALID")
         check_first_axis(self, scores, label)
         self.check_labels(scores, label)
-        if self.ignore_label is not None and self.probabilities(scores, label):
+        self.class_weights = class_weights(self, scores[self.along])
+        for weights in bottoms[2:]:
+            check_weights(self, weights, (scores[0], math.prod(label) // max(scores[0], 1)))
+
+        if self.probabilities(scores, label):
+            self.check_probabilities(label, len(bottoms))
+
+    def check_probabilities(self, label: Shape, bottoms: int) -> None:
+        """Refuse what only labels can have.
+
+        Raises:
+            LayerError: labels are left out, or weighted.
+        """
+        if self.ignore_label is not None:
             raise self.error(
                 f"there is an ignore_label, but bottom 1 of {shape_text(label)} holds "
                 "probabilities, not labels",
                 field="loss_param.ignore_label",
             )
+        if self.class_weights is not None or bottoms > 2:
+            raise self.error(
+                f"there are weights, but bottom 1 of {shape_text(label)} holds probabilities, not "
+                "labels",
+                field="bottom",
+            )
+
+    def factors(self, bottoms: tuple[Tensor, ...], classes: Tensor) -> Tensor | None:
+        """A weight for each label; None: all weigh 1."""
+        x = bottoms[0]
+        found = None if self.class_weights is None else self.class_weights.to(x)[classes]
+        if len(bottoms) == 2:
+            return found
+        check_weights(self, bottoms[2].shape, (x.shape[0], classes.numel() // max(x.shape[0], 1)))
+        given = spread(bottoms[2].to(x.dtype), classes.shape, x.shape[0])
+        return given if found is None else given * found
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Compute the loss, and the probabilities where they are asked for."""
-        x, label = bottoms
+        x, label = bottoms[:2]
         if self.probabilities(x.shape, label.shape):
             return self.towards(x, label)
         scores, classes = self.predictions(x, label)
         # A half-precision number can't hold FLT_MIN.
         exact = torch.promote_types(x.dtype, torch.float32)
-        p = torch.softmax(scores.detach(), 1, dtype=exact)
-        counts = None
-        if self.ignore_label is not None:
-            counts = classes != self.ignore_label
-            classes = classes.where(counts, 0)
-        at = classes.unsqueeze(1)
+        left_out = NO_LABEL if self.ignore_label is None else self.ignore_label
         try:
-            chosen = p.gather(1, at)
+            costs = F.cross_entropy(
+                scores.to(exact), classes, ignore_index=left_out, reduction="none"
+            )
         except (IndexError, RuntimeError):  # torch looks at the labels anyway
             self.check_classes(classes, scores.shape[1])
             raise
-        losses = -chosen.clamp(min=SMALLEST).log().squeeze(1)
-        value = losses.sum() if counts is None else losses.where(counts, 0).sum()
-
-        def gradient() -> Tensor:
-            # p is ours alone unless it is a top.
-            change = p.scatter_ if self.num_tops == 1 else p.scatter
-            towards_x = change(1, at, chosen - 1)
-            if counts is not None:
-                towards_x = towards_x * counts.unsqueeze(1)
-            return towards_x.reshape(x.shape).to(x.dtype)
-
+        counts = None if self.ignore_label is None else classes != self.ignore_label
+        costs = clamped(costs, None, LARGEST)
+        factors = self.factors(bottoms, classes if counts is None else classes.where(counts, 0))
+        if factors is not None:
+            costs = costs * factors.detach()
         outer, inner = classes.shape[0], math.prod(classes.shape[1:])
         number = divisor(self.normalization, outer, inner, counts)
-        loss = with_gradient(x, value, gradient) / number
-        return loss if self.num_tops == 1 else (loss, p.reshape(x.shape).to(x.dtype))
+        loss = costs.sum() / number
+        if self.num_tops == 1:
+            return loss
+        return loss, torch.softmax(x.detach(), self.along, dtype=exact).to(x.dtype)
 
     def towards(self, x: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The tops where the labels are probabilities."""
         exact = torch.promote_types(x.dtype, torch.float32)
-        p = torch.softmax(x.detach(), self.along, dtype=exact)
         t = target.detach().reshape(x.shape).to(exact)
-        value = -(t * p.clamp(min=SMALLEST).log()).sum()
-
-        def gradient() -> Tensor:
-            return (p * t.sum(self.along, keepdim=True) - t).to(x.dtype)
-
+        costs = clamped(-torch.log_softmax(x, self.along, dtype=exact), None, LARGEST)
         outer, inner = math.prod(x.shape[: self.along]), math.prod(x.shape[self.along + 1 :])
-        loss = with_gradient(x, value, gradient) / divisor(self.normalization, outer, inner, None)
-        return loss if self.num_tops == 1 else (loss, p.to(x.dtype))
+        loss = (t * costs).sum() / divisor(self.normalization, outer, inner, None)
+        if self.num_tops == 1:
+            return loss
+        return loss, torch.softmax(x.detach(), self.along, dtype=exact).to(x.dtype)
 
 
 @layer("InfogainLoss")
@@ -149,7 +176,7 @@ class InfogainLoss(Labelled):
     p = softmax(x) along `axis` (default 1). Bottoms: scores, a label for each prediction, and H,
     classes×classes; without a third bottom H is read from the BlobProto in the file `source`.
     Tops: a scalar, and on request the probabilities, which pass no gradient. With the identity
-    for H it is SoftmaxWithLoss; `loss_param` is the same.
+    for H it is SoftmaxWithLoss; `loss_param` is the same, but class weights go into H.
 
     The gradient is Caffe's, p · Σ H[l] − H[l] however small p, and none goes to H. Nets from
     before 2017 fed probabilities: such a net means another loss now.
@@ -170,6 +197,12 @@ class InfogainLoss(Labelled):
         self.normalization = normalization(self, "VALID")
         check_first_axis(self, scores, label)
         self.check_labels(scores, label)
+        if self.spec.loss_param.class_weight:
+            raise self.error(
+                "InfogainLoss takes no class_weight",
+                field="class_weight",
+                hint="Multiply the rows of the matrix.",
+            )
         self.matrix = self.read_matrix() if len(bottoms) == 2 else None
         given = bottoms[2] if self.matrix is None else tuple(self.matrix.shape)
         if math.prod(given) != scores[self.along] ** 2:
@@ -188,25 +221,16 @@ class InfogainLoss(Labelled):
                 hint='Give infogain_loss_param { source: "…" }, or a third bottom.',
             )
         path = Path(self.p.source)
-        blob = new_message("caffe.BlobProto")
         try:
-            blob.ParseFromString(path.read_bytes())
+            return torch.from_numpy(read_blob(path.read_bytes(), Place(str(path))))
         except OSError as error:
             raise self.error(
                 f'can\'t read "{path}": {error.strerror}',
                 field="source",
                 hint="The path is relative to the working folder.",
             ) from None
-        except DecodeError:
-            raise self.error(f'"{path}" holds no BlobProto', field="source") from None
-        numbers = torch.tensor(blob.data or blob.double_data, dtype=torch.get_default_dtype())
-        old = any(map(blob.HasField, ("num", "channels", "height", "width")))
-        shape = [blob.num, blob.channels, blob.height, blob.width] if old else list(blob.shape.dim)
-        if math.prod(shape) != len(numbers):
-            raise self.error(
-                f'"{path}" is {shape_text(shape)}, but holds {len(numbers)} numbers', field="source"
-            )
-        return numbers.reshape(shape)
+        except DataError as error:
+            raise self.error(str(error), field="source") from None
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Compute the loss, and the probabilities where they are asked for."""
@@ -267,21 +291,26 @@ class SigmoidCrossEntropyLoss(Layer):
     Bottoms: scores x and targets t (0 to 1), as many. `loss_param` as for SoftmaxWithLoss, but
     `normalization` is BATCH_SIZE by default. A target counts unless it is `ignore_label` when cut
     to an integer, as Caffe does: ignore_label 0 leaves out all targets within −1 and 1.
+
+    Beyond Caffe the terms may have weights: a third bottom has one for each item or for each
+    target, `loss_param { class_weight }` one for each place along axis 1. They don't change what
+    is divided by.
     """
 
     param = "loss_param"
     example = "loss_param { normalization: VALID }"
     loss = True
     no_onnx = "a loss is for training"
-    bottoms = (2, 2)
+    bottoms = (2, 3)
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the shapes and read what counts."""
         self.check(*bottoms)
+        self.class_weights = class_weights(self, math.prod(bottoms[0][1:2]))
         self.ignore_label = ignored(self)
         self.normalization = normalization(self, "BATCH_SIZE")
 
-    def check(self, scores: Shape, targets: Shape) -> None:
+    def check(self, scores: Shape, targets: Shape, *weights: Shape) -> None:
         """Hold the shapes against each other."""
         check_first_axis(self, scores, targets)
         if math.prod(scores) != math.prod(targets):
@@ -290,16 +319,23 @@ class SigmoidCrossEntropyLoss(Layer):
                 "equally many numbers",
                 field="bottom",
             )
+        for one in weights:
+            check_weights(self, one, (scores[0], math.prod(scores[1:])))
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         """Compute the loss."""
-        x, targets = bottoms
-        self.check(x.shape, targets.shape)
+        x, targets, *weights = bottoms
+        self.check(x.shape, targets.shape, *(one.shape for one in weights))
         targets = targets.detach().reshape(x.shape)
         counts = None
         if self.ignore_label is not None:
             counts = targets.trunc() != self.ignore_label
-        loss = F.binary_cross_entropy_with_logits(
-            x, targets, None if counts is None else counts.to(x.dtype), reduction="sum"
-        )
+        factors = None if counts is None else counts.to(x.dtype)
+        for one in weights:
+            given = spread(one.to(x.dtype), x.shape, x.shape[0])
+            factors = given if factors is None else factors * given
+        if self.class_weights is not None:
+            given = self.class_weights.to(x).reshape(-1, *(1,) * (x.dim() - 2))
+            factors = given.expand(x.shape) if factors is None else factors * given
+        loss = F.binary_cross_entropy_with_logits(x, targets, factors, reduction="sum")
         return loss / divisor(self.normalization, x.shape[0], math.prod(x.shape[1:]), counts)

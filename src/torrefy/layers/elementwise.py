@@ -20,6 +20,7 @@ class Eltwise(Layer):
     example = "eltwise_param { operation: SUM coeff: 1 coeff: -1 }"
     bottoms = (2, None)
     fresh = True
+    needs_tops = False
     overwrites = True
 
     def setup(self, *bottoms: Shape) -> None:
@@ -48,10 +49,14 @@ class Eltwise(Layer):
                 x if c == 1 else x * c for x, c in zip(bottoms, self.coefficients, strict=True)
             )
         total = bottoms[0]
-        own = None if overwrite is None or torch.is_grad_enabled() else bottoms[overwrite]
         for i, x in enumerate(bottoms[1:]):
             if self.operation == "SUM":
-                total = torch.add(total, x, out=own) if i == 0 and own is not None else total + x
+                if total.dtype != x.dtype:  # under autocast: the sum needs the wider one
+                    total = total + x
+                elif i > 0 or overwrite == 0:  # a sum of two is ours already
+                    total = total.add_(x)
+                else:
+                    total = x.add_(total) if overwrite == 1 else total + x
             elif self.operation == "PROD":
                 total = total * x
             else:

@@ -33,6 +33,22 @@ class _WithGradient(torch.autograd.Function):
         return gradient if ctx.lost else grad * gradient, None, None, None
 
 
+class _Clamped(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, x: Tensor, low: float | None, high: float | None) -> Tensor:
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(_: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return grads[0], None, None
+
+
+def clamped(x: Tensor, low: float | None, high: float | None) -> Tensor:
+    """A tensor within bounds, whose gradient passes outside them too. None is no bound."""
+    result: Tensor = _Clamped.apply(x, low, high)  # type: ignore[no-untyped-call]
+    return result
+
+
 def with_gradient(
     x: Tensor, value: Tensor, gradient: Callable[[], Tensor], lost: bool = False
 ) -> Tensor:

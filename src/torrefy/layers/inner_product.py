@@ -24,6 +24,7 @@ class InnerProduct(Layer):
     example = 'inner_product_param { num_output: 1000 weight_filler { type: "xavier" } }'
     in_place = False
     fresh = True
+    needs_tops = False
 
     def setup(self, *bottoms: Shape) -> None:
         """Make the weight and the bias."""

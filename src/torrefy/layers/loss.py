@@ -11,6 +11,7 @@ from torch import Tensor
 from torrefy.layers.base import Layer, Shape, layer, shape_text
 from torrefy.layers.gradients import with_gradient
 from torrefy.layers.labels import Labelled
+from torrefy.layers.weighting import check_weights, spread
 
 
 def check_first_axis(loss: Layer, one: Shape, other: Shape) -> None:
@@ -32,18 +33,19 @@ class EuclideanLoss(Layer):
     """Σ (a − b)² / 2N: half of torch's MSE loss of reduction "sum", over the batch size N.
 
     Bottoms: two of N numbers of anything; the axes behind N may differ, their count may not.
-    Both get a gradient.
+    Both get a gradient. Beyond Caffe a third bottom may have weights of the squares: one for each
+    item, or as many as either; the divisor stays.
     """
 
     loss = True
     no_onnx = "a loss is for training"
-    bottoms = (2, 2)
+    bottoms = (2, 3)
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the shapes."""
         self.check(*bottoms)
 
-    def check(self, one: Shape, other: Shape) -> None:
+    def check(self, one: Shape, other: Shape, *weights: Shape) -> None:
         """Hold the shapes against each other."""
         check_first_axis(self, one, other)
         if math.prod(one) != math.prod(other):
@@ -52,11 +54,16 @@ class EuclideanLoss(Layer):
                 "equally many numbers",
                 field="bottom",
             )
+        for given in weights:
+            check_weights(self, given, (one[0], math.prod(one[1:])))
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         """Sum the squares."""
-        a, b = bottoms
-        self.check(a.shape, b.shape)
+        a, b, *weights = bottoms
+        self.check(*(bottom.shape for bottom in bottoms))
+        if weights:
+            factors = spread(weights[0].to(a.dtype), a.shape, a.shape[0])
+            return ((a - b.reshape(a.shape)).square() * factors).sum() / (2 * a.shape[0])
         return F.mse_loss(a, b.reshape(a.shape), reduction="sum") / (2 * a.shape[0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,6 +27,11 @@ class BatchNorm(Layer):
     param = "batch_norm_param"
     example = "batch_norm_param { moving_average_fraction: 0.99 }"
     fresh = True
+    needs_tops = False
+
+    across: Callable[[Tensor], Tensor] | None = None
+    """Adds up over the processes of a training that take their batches' statistics together, and
+    lets gradients through. None: each takes those of its own batch, as in Caffe."""
 
     def setup(self, *bottoms: Shape) -> None:
         """Make the statistics."""
@@ -72,6 +78,8 @@ class BatchNorm(Layer):
         if self.uses_global_statistics:
             mean, variance = self.statistics()
             return F.batch_norm(x, mean, variance, weight, bias, eps=self.eps)
+        if self.across is not None and not x.is_meta:
+            return self._normalize_across(x, self.across, weight, bias)
         channels = x.shape[1]
         if x.numel() == channels:  # one value a channel, which torch refuses; Caffe gives 0
             self.accumulate(x.detach().flatten(), torch.zeros_like(self.variance_sum))  # type: ignore[arg-type]
@@ -83,10 +91,32 @@ class BatchNorm(Layer):
             return F.batch_norm(x, None, None, weight, bias, True, eps=self.eps)
         # With momentum 1 torch's running statistics are the batch's own, the variance with the
         # factor m / (m − 1): no second pass over x.
-        mean, variance = x.new_zeros(channels), x.new_zeros(channels)
+        exact = torch.promote_types(x.dtype, torch.float32)
+        mean, variance = (torch.zeros(channels, dtype=exact, device=x.device) for _ in range(2))
         y = F.batch_norm(x, mean, variance, weight, bias, True, 1.0, self.eps)
         self.accumulate(mean, variance)
         return y
+
+    def _normalize_across(
+        self,
+        x: Tensor,
+        across: Callable[[Tensor], Tensor],
+        weight: Tensor | None,
+        bias: Tensor | None,
+    ) -> Tensor:
+        """Normalise by the statistics of all processes' batches, which may differ in size."""
+        axes, shape = [0, *range(2, x.dim())], (1, -1, *[1] * (x.dim() - 2))
+        values = x.new_tensor([x.numel() / x.shape[1]])
+        totals = across(torch.cat([x.sum(axes), values]))
+        sums, count = totals[:-1], totals[-1]
+        mean = sums / count
+        y = x - mean.view(shape)
+        variance = across(y.square().sum(axes)) / count
+        self.accumulate(mean, variance * (count / (count - 1).clamp(min=1)))
+        y = y * (variance + self.eps).rsqrt().view(shape)
+        if weight is not None:
+            y = y * weight.view(shape)
+        return y if bias is None else y + bias.view(shape)
 
     def accumulate(self, mean: Tensor, variance: Tensor) -> None:
         """Add a batch's mean and variance to the sums."""

@@ -153,6 +153,7 @@ class Pooling(Layer):
     tops = (1, 2)
     in_place = False
     fresh = True
+    needs_tops = False
 
     def setup(self, *bottoms: Shape) -> None:
         """Read the geometry."""

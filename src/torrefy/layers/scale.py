@@ -14,6 +14,7 @@ class _Along(Layer):
 
     bottoms = (1, 2)
     fresh = True
+    needs_tops = False
     learned: bool
     """Whether the factor or offset is a param, not the second bottom."""
     start: int

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from torrefy.lint.rule import Finding, SolverSubject, rule
 
-NEEDS = {
+READS = {
     "exp": ("gamma",),
     "inv": ("gamma", "power"),
     "multistep": ("gamma", "stepvalue"),
-    "poly": ("power", "max_iter"),
-    "sigmoid": ("gamma", "stepsize"),
-    "step": ("gamma", "stepsize"),
+    "poly": ("power",),
+    "sigmoid": ("gamma",),
+    "step": ("gamma",),
 }
-"""What each lr_policy reads."""
+"""What each lr_policy reads that may be left out, save for base_lr and max_iter. What may not
+(stepsize) the policy itself refuses to be without, in `torrefy.train.policies`."""
 
 
 @rule("T301", "policy-without-numbers", solver=True)
@@ -27,7 +28,7 @@ def policy_without_numbers(solver: SolverSubject) -> Iterator[Finding]:
     has a default.)
     """
     message = solver.message
-    for name in NEEDS.get(message.lr_policy, ()):
+    for name in READS.get(message.lr_policy, ()):
         field = message.DESCRIPTOR.fields_by_name[name]
         given = len(message.stepvalue) if field.is_repeated else message.HasField(name)
         if not given:
@@ -40,9 +41,9 @@ def policy_without_numbers(solver: SolverSubject) -> Iterator[Finding]:
 @rule("T302", "no-rate", solver=True)
 def no_rate(solver: SolverSubject) -> Iterator[Finding]:
     """Without base_lr or max_iter nothing is learned: both are 0."""
-    for name in ("base_lr", "max_iter"):
+    for name, so in (("base_lr", "nothing is learned"), ("max_iter", "solve makes no step")):
         if not solver.message.HasField(name):
-            yield Finding(f"{name} is not given and so is 0", f"Give {name}.")
+            yield Finding(f"{name} is not given and so is 0: {so}", f"Give {name}.")
 
 
 @rule("T303", "adam-without-momentum", solver=True)
@@ -86,4 +87,19 @@ def nowhere_to_snapshot(solver: SolverSubject) -> Iterator[Finding]:
         yield Finding(
             f"there is no folder {Path(prefix).parent}", "Make it, or start where it is.",
             ("snapshot_prefix",),
+        )  # fmt: skip
+
+
+@rule("T306", "never-tested", solver=True)
+def never_tested(solver: SolverSubject) -> Iterator[Finding]:
+    """With test_interval but without test_iter nothing is tested.
+
+    Each test_iter stands for a test net; Caffe makes none where there is none. (Source: Caffe's
+    Solver::InitTestNets.)
+    """
+    message = solver.message
+    if message.test_interval and not message.test_iter:
+        yield Finding(
+            "test_interval is given, but no test_iter: nothing is tested", "Give test_iter.",
+            ("test_interval",),
         )  # fmt: skip

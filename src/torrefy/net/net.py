@@ -51,7 +51,7 @@ class Net(nn.Module):
         """What counts in the loss: values by name, and the factor of each."""
         for key, name in module_names(graph).items():
             self.add_module(name, built.layers[key])
-        self._programs: dict[tuple[tuple[str, ...], tuple[str, ...]], fx.GraphModule] = {}
+        self._programs: dict[tuple[tuple[str, ...], tuple[str, ...], bool], fx.GraphModule] = {}
         self.program()  # torch.compile can't write one while it traces
 
     @property
@@ -103,7 +103,7 @@ class Net(nn.Module):
             LayerError: a layer can't take inputs of these sizes; it is named.
         """
         starts = tuple(self.graph.inputs)
-        tops = self._execute(self.program(), starts, self._feed(inputs, starts))
+        tops = self._execute(starts, self._returned, self._feed(inputs, starts))
         return dict(zip(self._returned, tops, strict=True))
 
     def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
@@ -122,15 +122,19 @@ class Net(nn.Module):
         Example:
             net.loss(net(data=pictures, label=labels)).backward()
         """
-        total = torch.zeros((), device=self.device)
+        total: Tensor | None = None
         for name, weight in self.loss_weights.items():
             if name not in blobs:
                 raise TorrefyError(
                     f'the blob "{name}" counts in the loss, but is missing',
                     hint="A net compiled for phase train returns all that count.",
                 )
-            total = total + weight * blobs[name].sum()
-        return total
+            blob = blobs[name]
+            # Most nets have one loss, a scalar that counts once: see benchmarks/train.py.
+            term = blob.sum() if blob.dim() else blob
+            term = term if weight == 1 else weight * term
+            total = term if total is None else total + term
+        return torch.zeros((), device=self.device) if total is None else total
 
     def run(self, inputs: Arrays, blobs: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Compute some blobs by name, and nothing that they don't depend on.
@@ -152,8 +156,7 @@ class Net(nn.Module):
         for name in (*inputs, *wanted):
             self.check_blob(name)
         starts = tuple(sorted(inputs))
-        program = self.program(wanted, starts)
-        values = self._execute(program, starts, self._feed(inputs, starts))
+        values = self._execute(starts, tuple(wanted), self._feed(inputs, starts))
         return dict(zip(wanted, values, strict=True))
 
     def program(
@@ -170,10 +173,15 @@ class Net(nn.Module):
         """
         wanted = self._returned if blobs is None else tuple(blobs)
         given = tuple(self.graph.inputs if inputs is None else inputs)
-        key = (given, wanted)
+        return self._program(given, wanted, recorded=True)
+
+    def _program(
+        self, given: tuple[str, ...], wanted: tuple[str, ...], recorded: bool
+    ) -> fx.GraphModule:
+        key = (given, wanted, recorded)
         if key not in self._programs:
             starts = {name: self.graph.inputs.get(name, name) for name in given}
-            self._programs[key] = write_program(self.graph, self.layers, starts, wanted)
+            self._programs[key] = write_program(self.graph, self.layers, starts, wanted, recorded)
         return self._programs[key]
 
     def fill(self, layers: Iterable[str] | None = None, seed: int | None = None) -> None:
@@ -237,15 +245,17 @@ class Net(nn.Module):
             )
 
     def _execute(
-        self, program: fx.GraphModule, names: Sequence[str], fed: list[Tensor]
+        self, names: tuple[str, ...], wanted: tuple[str, ...], fed: list[Tensor]
     ) -> tuple[Tensor, ...]:
-        """Run a program; what fails for want of the right sizes is told by its layer."""
+        """Compute blobs; what fails for want of the right sizes is told by its layer."""
         values: tuple[Tensor, ...]
-        if torch.compiler.is_compiling():
-            values = program(*fed)
+        if torch.compiler.is_compiling():  # which sees for itself what can be overwritten
+            values = self._program(names, wanted, recorded=True)(*fed)
             return values
+        program = self._program(names, wanted, torch.is_grad_enabled())
         try:
-            values = program(*fed)
+            # Nobody hangs hooks on a program, so none are looked for: benchmarks/train.py.
+            values = program.forward(*fed)
         except (RuntimeError, IndexError, ValueError):
             self._explain(dict(zip(names, (tuple(x.shape) for x in fed), strict=True)))
             raise
@@ -347,7 +357,7 @@ def find_device(device: str | torch.device) -> torch.device:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TorrefyError(
             f'there is no device "{device}" here: {reason}',
-            hint='Take "cpu", or "cuda" where torch finds a GPU.',
+            hint='Take "cpu", "cuda" where torch finds a GPU, or "mps" on a Mac that has one.',
         ) from None
     return found
 

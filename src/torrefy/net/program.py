@@ -44,14 +44,25 @@ def module_names(graph: Graph) -> dict[str, str]:
 
 
 def write_program(
-    graph: Graph, layers: dict[str, Layer], inputs: Mapping[str, str], outputs: Iterable[str]
+    graph: Graph,
+    layers: dict[str, Layer],
+    inputs: Mapping[str, str],
+    outputs: Iterable[str],
+    recorded: bool = True,
 ) -> fx.GraphModule:
     """The net as a `torch.fx.GraphModule` that computes `outputs` and nothing else.
 
     Its arguments are the inputs in order (a name for each value that is given); it returns a
     tuple. A BatchNorm and the Scale that alone reads it run as one operation; a layer that can
-    may compute in the memory of a bottom that nothing else reads. In phase train a bottom with
-    `propagate_down: false` is detached.
+    may compute in the memory of a bottom that nothing else reads, nor the gradient of the layer
+    that made it. In phase train a bottom with `propagate_down: false` is detached.
+
+    Args:
+        graph: the net.
+        layers: its layers by key.
+        inputs: the value that each input stands for.
+        outputs: the values to compute.
+        recorded: whether gradients may be recorded; without, more is computed in place.
 
     Raises:
         TorrefyError: an output depends on an input that is not given.
@@ -67,7 +78,8 @@ def write_program(
     taken: set[str] = set()
     for name, value in inputs.items():
         values[value] = program.placeholder(identifier(name, taken))
-    fresh: set[str] = set()
+    free: set[str] = set()
+    """Values whose memory may be had: no view of another's, and kept for no gradient."""
     cut = {(node.key, i) for node in nodes for i in _without_gradient(graph, node)}
     scaled, absorbed = _scaled_norms(nodes, layers, readers, cut)
     for node in nodes:
@@ -75,7 +87,7 @@ def write_program(
         target = names[node.key]
         if node.key in absorbed:
             values[node.tops[0]] = values[node.bottoms[0]]
-            fresh.update(node.tops)
+            free.update(node.tops)
             continue
         norm = scaled.get(node.key)
         root.add_module(target, norm if norm else layer)
@@ -85,11 +97,11 @@ def write_program(
         )
         options: dict[str, Any] = {}
         if layer.overwrites:
-            own = [i for i, b in enumerate(node.bottoms) if b in fresh and readers[b] == 1]
+            own = [i for i, b in enumerate(node.bottoms) if b in free and readers[b] == 1]
             options = {"overwrite": own[0]} if own else {}
         call = program.call_module(target, arguments, options)
-        if layer.fresh:
-            fresh.update(node.tops)
+        if layer.fresh and not (recorded and layer.needs_tops):
+            free.update(node.tops)
         if len(node.tops) == 1:
             values[node.tops[0]] = call
         else:

@@ -173,6 +173,8 @@ def torrefy_augmentations() -> Iterable[type[Any]]:  # type: ignore[empty-body]
 def torrefy_zoo_paths() -> Iterable[Path]:  # type: ignore[empty-body]
     """Folders that hold zoo models, one folder a model with its card.prototxt. Since 0.1.
 
+    Datasets lie in such a folder's `datasets/`, a file each (docs/data.md).
+
     Example:
         @hookimpl
         def torrefy_zoo_paths():

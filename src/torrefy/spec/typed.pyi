@@ -346,7 +346,8 @@ class _L(LayerFunctions):
         """Σ (a − b)² / 2N: half of torch's MSE loss of reduction "sum", over the batch size N.
 
         Bottoms: two of N numbers of anything; the axes behind N may differ, their count may not.
-        Both get a gradient."""
+        Both get a gradient. Beyond Caffe a third bottom may have weights of the squares: one for each
+        item, or as many as either; the divisor stays."""
     def Exp(
         self,
         *bottoms: Top,
@@ -411,8 +412,9 @@ class _L(LayerFunctions):
     ) -> Any:
         """Two bottoms for the datasets "data" and "label" of an HDF5 file.
 
-        It has no top, so nothing asks for it, and it writes nothing; `torrefy.data.output` has what
-        writes such a file."""
+        It has no top, so no output of a net asks for it: a net that is called writes nothing.
+        `torrefy test` writes the file, the rows of every batch; a program does by
+        `torrefy.data.output`. Caffe writes at each pass, and can do so once."""
     def HingeLoss(
         self,
         *bottoms: Top,
@@ -500,7 +502,7 @@ class _L(LayerFunctions):
         p = softmax(x) along `axis` (default 1). Bottoms: scores, a label for each prediction, and H,
         classes×classes; without a third bottom H is read from the BlobProto in the file `source`.
         Tops: a scalar, and on request the probabilities, which pass no gradient. With the identity
-        for H it is SoftmaxWithLoss; `loss_param` is the same.
+        for H it is SoftmaxWithLoss; `loss_param` is the same, but class weights go into H.
 
         The gradient is Caffe's, p · Σ H[l] − H[l] however small p, and none goes to H. Nets from
         before 2017 fed probabilities: such a net means another loss now."""
@@ -873,13 +875,18 @@ class _L(LayerFunctions):
         ignore_label: int = ...,
         normalize: bool = ...,
         normalization: int | str = ...,
+        class_weight: float | Sequence[float] = ...,
         **fields: Any,
     ) -> Any:
         """Σ −(t log σ(x) + (1 − t) log(1 − σ(x))) over a number of targets; torch's BCE with logits.
 
         Bottoms: scores x and targets t (0 to 1), as many. `loss_param` as for SoftmaxWithLoss, but
         `normalization` is BATCH_SIZE by default. A target counts unless it is `ignore_label` when cut
-        to an integer, as Caffe does: ignore_label 0 leaves out all targets within −1 and 1."""
+        to an integer, as Caffe does: ignore_label 0 leaves out all targets within −1 and 1.
+
+        Beyond Caffe the terms may have weights: a third bottom has one for each item or for each
+        target, `loss_param { class_weight }` one for each place along axis 1. They don't change what
+        is divided by."""
     def Silence(
         self,
         *bottoms: Top,
@@ -935,6 +942,8 @@ class _L(LayerFunctions):
         batch without a label that counts (0 here, NaN there), and for probabilities that vanish: they
         cost 87.3365, and their gradient is still p − 1.
 
+        Beyond Caffe the terms may have weights: a third bottom has one for each item or for each
+        label, `loss_param { class_weight }` one for each class. They don't change what is divided by.
         Beyond Caffe, labels of the scores' own shape (and more classes than one) are probabilities t,
         as Mixup makes them: the loss is Σ −t log max(p, FLT_MIN), over the same numbers, and its
         gradient p Σt − t. None of them can be ignored, and none goes to t."""
@@ -1114,6 +1123,14 @@ class _TanH:
     CAFFE: int
     CUDNN: int
 
+class _Transformation:
+    MEAN: int
+    CHANNEL_MEAN: int
+    STANDARDISE: int
+    STANDARDISE_PIXELS: int
+    PCA: int
+    ZCA: int
+
 class _Warp:
     BILINEAR: int
     NEAREST: int
@@ -1150,6 +1167,7 @@ class _P(Enums):
     Sigmoid: _Sigmoid
     Softmax: _Softmax
     TanH: _TanH
+    Transformation: _Transformation
     Warp: _Warp
     fit_values: _fit_values
     labels_values: _labels_values

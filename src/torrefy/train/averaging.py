@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from torrefy.errors import TorrefyError
-from torrefy.layers.cross_entropy import SMALLEST, SoftmaxWithLoss
+from torrefy.layers.cross_entropy import SoftmaxWithLoss
 from torrefy.net.net import Net
+
+SMALLEST = torch.finfo(torch.float32).tiny
+"""The probability whose logarithm is taken for that of smaller ones, as in SoftmaxWithLoss."""
 
 
 class Averaging:

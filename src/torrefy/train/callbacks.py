@@ -44,8 +44,8 @@ class Callback(Typed):
     """
 
     everywhere: ClassVar[bool] = True
-    """Whether every process of a training on several GPUs has it, or only the first: one that
-    writes files says False."""
+    """Whether it is told in every process of a training on several GPUs, or only in the first: one
+    that writes files says False. One that changes what is learned must be everywhere."""
 
     def on_train_begin(self, solver: Solver) -> None:
         """`step` or `solve` begins, at `solver.iteration`."""
@@ -153,13 +153,18 @@ def read_callbacks(definition: Definition) -> list[Callback]:
 class Callbacks:
     """The callbacks of a solver, told in their order."""
 
-    def __init__(self, callbacks: Iterable[Callback]) -> None:
+    def __init__(self, callbacks: Iterable[Callback], leads: bool = True) -> None:
         """Take them.
+
+        Args:
+            callbacks: all.
+            leads: whether this is the process that those are told in that are not `everywhere`.
 
         Raises:
             TorrefyError: one is no Callback.
         """
         self.all = list(callbacks)
+        self.leads = leads
         for one in self.all:
             if not isinstance(one, Callback):
                 raise TorrefyError(
@@ -170,7 +175,8 @@ class Callbacks:
     def tell(self, what: str, *arguments: Any) -> None:
         """Call a method of each: `tell("on_test", solver)`."""
         for one in self.all:
-            getattr(one, what)(*arguments)
+            if one.everywhere or self.leads:
+                getattr(one, what)(*arguments)
 
     def state_dict(self) -> list[dict[str, Any]]:
         """What each keeps in a snapshot, with its type."""

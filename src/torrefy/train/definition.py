@@ -11,6 +11,8 @@ import torch
 from google.protobuf.message import Message
 
 from torrefy.errors import DefinitionError, Place, Problem, TorrefyError, did_you_mean
+from torrefy.lint.rule import SolverSubject
+from torrefy.lint.solvers import never_tested, no_rate
 from torrefy.schema import Definition, parse_text, read_text, upgrade, write_text
 from torrefy.schema.solver import snapshot_prefix
 from torrefy.train import snapshots
@@ -22,7 +24,6 @@ MESSAGE = "caffe.SolverParameter"
 READ_OVER = {
     "solver_mode": "the device is chosen by the argument `device`",
     "device_id": "the device is chosen by the argument `device`",
-    "layer_wise_reduce": "there is one process",
     "snapshot_diff": "gradients are not written",
 }
 """Fields that change nothing here, and why."""
@@ -107,18 +108,15 @@ def read_solver(solver: str | Path | Definition | Message, run: str | Path | Non
         for name, reason in READ_OVER.items()
         if parameter.HasField(name)
     ]
-    missing = [f"{definition.place()}: {told}" for told in _missing(parameter)]
-    return Plan(definition, policy, kind, (*definition.notes, *notes, *missing), prefix)
+    notes += _missing(definition)
+    return Plan(definition, policy, kind, (*definition.notes, *notes), prefix)
 
 
-def _missing(parameter: Any) -> Iterator[str]:
+def _missing(definition: Definition) -> Iterator[str]:
     """What is left out and so is 0, as in Caffe, which hardly anybody means."""
-    if not parameter.HasField("base_lr"):
-        yield "base_lr is not given and so is 0: nothing is learned"
-    if not parameter.HasField("max_iter"):
-        yield "max_iter is not given and so is 0: solve makes no step"
-    if parameter.test_interval and not parameter.test_iter:
-        yield "test_interval is given, but no test_iter: nothing is tested"
+    for rule in (no_rate, never_tested):
+        for finding in rule(SolverSubject(definition)):
+            yield f"{definition.place(*finding.path)}: {finding.message}"
 
 
 def _read(path: str | Path) -> Definition:

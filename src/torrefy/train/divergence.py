@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,8 +32,17 @@ class DivergedError(TorrefyError):
 class LossWatch:
     """Looks at the losses of a training."""
 
-    def __init__(self, device: torch.device) -> None:
-        """Take where the losses are."""
+    def __init__(
+        self, device: torch.device, before_telling: Callable[[], None] = lambda: None
+    ) -> None:
+        """Take where the losses are.
+
+        Args:
+            device: it.
+            before_telling: called when something is wrong, before the net is run once more to
+                find the layer.
+        """
+        self._before_telling = before_telling
         self.every = 1 if device.type == "cpu" else ON_CUDA
         self._count = 0
         self._stuck = 0
@@ -59,6 +68,7 @@ class LossWatch:
         value = loss.item()
         self._stuck = self._stuck + 1 if abs(value - SATURATED) < 0.01 else 0
         if not math.isfinite(value):
+            self._before_telling()
             raise explain(net, batch, iteration, value, self._last)
         if self._first is None:
             self._first = value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torrefy.data.augment.read import augmentation_problems
 from torrefy.data.labels import label_limits
 from torrefy.data.loader import Loader
 from torrefy.data.open import open_loader, source_types
-from torrefy.errors import DataError, Place, Problem, TorrefyError
+from torrefy.errors import DataError, Problem, TorrefyError
 from torrefy.layers.base import Shape
 from torrefy.net.net import Net
 from torrefy.schema import Definition
@@ -164,7 +166,8 @@ class IterableFeed:
 class Arrays:
     """Batches of arrays in memory, row by row; a batch goes on over the end of an epoch.
 
-    As Caffe's HDF5Data and MemoryData walk through theirs.
+    As Caffe's HDF5Data and MemoryData walk through theirs. Of several processes that train
+    together, each of which has it, each gets every world-th batch.
 
     Example:
         torrefy.Solver("solver.prototxt", feeds=Arrays({"data": x, "label": y}, 64, shuffle=True))
@@ -201,7 +204,8 @@ class Arrays:
         self.shuffle = shuffle
         self.seed = seed
         self.row = 0
-        """Rows given since the first epoch began."""
+        """Rows given since the first epoch began, by all processes together."""
+        self.rank, self.world = 0, 1
         self._order: tuple[int, Tensor] | None = None
 
     def order(self, epoch: int) -> Tensor:
@@ -215,17 +219,36 @@ class Arrays:
         return self._order[1]
 
     def __next__(self) -> dict[str, Tensor]:
-        """The next batch."""
+        """The next batch. It may lie in the arrays' own memory: it is for reading."""
+        start = (self.row + self.rank * self.batch_size) % self.rows
+        end = start + self.batch_size
+        if not self.shuffle and end <= self.rows:  # nothing to gather: see benchmarks/train.py
+            self.row += self.world * self.batch_size
+            return {name: as_floats(array[start:end]) for name, array in self.arrays.items()}
+        rows = self._rows()
+        return {name: as_floats(array[rows]) for name, array in self.arrays.items()}
+
+    def _rows(self) -> Tensor:
+        """The next batch's rows, which may be of several epochs."""
         pieces = []
-        left = self.batch_size
+        row, left = self.row + self.rank * self.batch_size, self.batch_size
         while left:
-            epoch, start = divmod(self.row, self.rows)
+            epoch, start = divmod(row, self.rows)
             piece = self.order(epoch)[start : start + left]
             pieces.append(piece)
-            self.row += len(piece)
+            row += len(piece)
             left -= len(piece)
-        rows = torch.cat(pieces)
-        return {name: as_floats(array[rows]) for name, array in self.arrays.items()}
+        self.row += self.world * self.batch_size
+        return torch.cat(pieces)
+
+    def divide(self, rank: int, world: int) -> None:
+        """Give every world-th batch, from number `rank` on."""
+        self.rank, self.world = rank, world
+
+    @property
+    def number(self) -> int:
+        """The number of the next batch, counted over all processes."""
+        return self.row // self.batch_size + self.rank
 
     def state_dict(self) -> dict[str, Any]:
         """The rows given so far."""
@@ -278,17 +301,34 @@ class Peeked:
         self.feed = feed
         self._next: Mapping[str, Tensor] | None = None
         self._before: dict[str, Any] = {}
+        self._copied: torch.cuda.Event | None = None
+
+    @property
+    def parts(self) -> list[Feed]:
+        """The feed, or those that it joins."""
+        return list(self.feed.feeds.values()) if isinstance(self.feed, Joined) else [self.feed]
 
     @property
     def rows(self) -> int:
         """How many rows of batches make an epoch; 0: not known."""
-        feeds = self.feed.feeds.values() if isinstance(self.feed, Joined) else [self.feed]
         known = [
             len(one.source) if isinstance(one, Loader) else one.rows
-            for one in feeds
+            for one in self.parts
             if isinstance(one, (Loader, Arrays))
         ]
         return known[0] if known else 0
+
+    def divided(self, world: int) -> bool:
+        """Whether each of so many processes gets other batches: every world-th of one stream.
+
+        What a program hands over otherwise is its own business.
+        """
+        return all(isinstance(one, (Loader, Arrays)) and one.world == world for one in self.parts)
+
+    def number(self, world: int) -> int:
+        """The number of the next batch of a divided feed, counted over all processes."""
+        numbers = [one.number for one in self.parts if isinstance(one, (Loader, Arrays))]
+        return (numbers or [0])[0] - world * (self._next is not None)
 
     def shapes(self) -> dict[str, Shape]:
         """The shape of each blob of the next batch."""
@@ -300,7 +340,36 @@ class Peeked:
     def __next__(self) -> Mapping[str, Tensor]:
         """The next batch."""
         batch, self._next = self._next, None
-        return next(self.feed) if batch is None else batch
+        if batch is None:
+            return next(self.feed)
+        if self._copied is not None:
+            stream = torch.cuda.current_stream()
+            stream.wait_event(self._copied)
+            for array in batch.values():
+                array.record_stream(stream)
+            self._copied = None
+        return batch
+
+    def prefetch(self, place: Callable[[Tensor], Tensor]) -> None:
+        """Take the next batch ahead, and let `place` bring it to a GPU while that computes.
+
+        What is wrong with it is told when it is asked for.
+        """
+        if self._next is not None:
+            return
+        before = self.feed.state_dict()
+        try:
+            batch = next(self.feed)
+        except TorrefyError:
+            with contextlib.suppress(TorrefyError):  # an iterator's end comes again by itself
+                self.feed.load_state_dict(before)
+            return
+        cuda: Any = torch.cuda
+        stream = cuda.Stream() if torch.cuda.is_available() else None
+        with torch.cuda.stream(stream):
+            self._next = {name: place(array) for name, array in batch.items()}
+            self._before = before
+            self._copied = stream.record_event() if stream is not None else None
 
     def expect_labels(self, net: Net) -> None:
         """Refuse labels that the net has no class for, where a data layer's loader reads them.
@@ -319,6 +388,11 @@ class Peeked:
                     classes, ignore_label = limits[top]
                     feed.expect_labels(classes, ignore_label, top=top)
 
+    @property
+    def loaders(self) -> list[Loader]:
+        """What reads the sources of data layers; none where a program hands batches over."""
+        return [one for one in self.parts if isinstance(one, Loader)]
+
     def close(self) -> None:
         """End the processes that make batches; the next batch starts them again."""
         if isinstance(self.feed, Joined):
@@ -330,7 +404,7 @@ class Peeked:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go elsewhere."""
-        self._next = None
+        self._next = self._copied = None
         self.feed.load_state_dict(state)
 
 
@@ -356,21 +430,25 @@ def feeds_for(
     feeds: dict[str, Feed] = {}
     problems: list[Problem] = []
     for layer in layers:
+        index = _index(definition, layer)
+        place = definition.place("layer", index)
         if layer.type not in source_types():
             hint = "Give the batches as feeds, or as test_feeds."
             told = f"its type, {layer.type}, names no data"
-            problems.append(Problem(told, _place(definition, layer), layer.name, hint))
+            problems.append(Problem(told, place, layer.name, hint))
+            continue
+        wrong = augmentation_problems(definition, index)
+        if wrong:
+            problems.extend(wrong)
             continue
         try:
             feeds[layer.name] = open_loader(layer, phase, seed=seed, **(options or {}))
         except TorrefyError as error:
-            placed = error.within(place=_place(definition, layer), layer=layer.name)
-            problems.extend(placed.problems)
+            problems.extend(error.within(place=place, layer=layer.name).problems)
     if problems:
         raise DataError(problems)
     return Joined(feeds, {layer.name: layer.top for layer in layers})
 
 
-def _place(definition: Definition, layer: Any) -> Place:
-    layers = list(definition.message.layer)
-    return definition.place("layer", next(i for i, one in enumerate(layers) if one == layer))
+def _index(definition: Definition, layer: Any) -> int:
+    return next(i for i, one in enumerate(definition.message.layer) if one == layer)

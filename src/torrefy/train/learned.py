@@ -67,3 +67,13 @@ def param_groups(blobs: Iterable[Learned]) -> list[dict[str, Any]]:
         {"params": params, "lr_mult": lr_mult, "decay_mult": decay_mult}
         for (lr_mult, decay_mult), params in groups.items()
     ]
+
+
+def statistics(net: Net) -> list[Tensor]:
+    """The blobs of a net that are kept with its weights, but not learned: BatchNorm's sums."""
+    return [
+        getattr(layer, filled.attribute)
+        for layer in net.layers.values()
+        for filled in layer.declared
+        if filled.statistic
+    ]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torrefy.train.history import Row
 
 if TYPE_CHECKING:
+    from torrefy.net.net import Net
     from torrefy.train.solver import Solver
 
 
@@ -33,8 +34,8 @@ class Meter:
         self._since = self._begun = time.monotonic()
         self._paused = 0.0
         self._seconds = solver.history.rows[-1].seconds if len(solver.history) else 0.0
-        shapes = (tuple(solver.net.inputs.values()) or ((0,),))[0]
-        self._batch = (shapes[0] if shapes else 1) * solver.parameter.iter_size
+        passes = solver.parameter.iter_size * solver.processes.world
+        self._batch = batch_rows(solver.net) * passes
 
     def count(self, loss: Tensor) -> None:
         """An iteration was made; its loss stays on the device."""
@@ -74,6 +75,12 @@ class Meter:
         self._losses, self._count = None, 0
         self._since, self._paused = now, 0.0
         return row
+
+
+def batch_rows(net: Net) -> int:
+    """The rows of a net's first input; 0: it has none."""
+    shapes = (tuple(net.inputs.values()) or ((0,),))[0]
+    return shapes[0] if shapes else 1
 
 
 def _columns(scores: Sequence[Mapping[str, Tensor]]) -> Iterator[tuple[str, float]]:

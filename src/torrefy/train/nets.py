@@ -16,7 +16,7 @@ from torrefy.layers.base import Shape, shape_text
 from torrefy.layers.registry import layer_types
 from torrefy.net.net import Net, compile_net
 from torrefy.schema import Definition, new_message, parse_text, read_text, upgrade, write_text
-from torrefy.train.feed import Batch, Feed, IterableFeed, Peeked, feeds_for
+from torrefy.train.feed import Arrays, Batch, Feed, IterableFeed, Peeked, feeds_for
 
 TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 """Where a solver says what it trains; exactly one is given."""
@@ -55,11 +55,14 @@ class Declared:
         Args:
             given: in place of what its data layers name; None: that.
             seed: of the order of data, crops and mirroring.
-            loading: how data layers are read, as `torrefy.data.loader.Loader` takes it.
+            loading: how data layers are read, as `torrefy.data.loader.Loader` takes it. Of rank
+                and world `Arrays` hear, too.
 
         Raises:
             DataError: the data can't be read, or there are none.
         """
+        if isinstance(given, Arrays) and loading is not None:
+            given.divide(loading.get("rank", 0), loading.get("world", 1))
         if given is None:
             return Peeked(feeds_for(self.definition, self.feeding, self.state.phase, seed, loading))
         return Peeked(given if isinstance(given, Feed) else IterableFeed(given, self.inputs))

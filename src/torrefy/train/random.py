@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-CPU, CUDA = "random.cpu", "random.cuda"
+CPU, CUDA, MPS = "random.cpu", "random.cuda", "random.mps"
 """What the states are called."""
 
 
@@ -57,7 +57,7 @@ class Randomness:
         """Go to where another one was; what the states don't tell stays."""
         given = {
             name: torch.from_numpy(np.array(states[name], np.uint8))
-            for name in (CPU, CUDA)
+            for name in (CPU, CUDA, MPS)
             if name in states
         }
         if self._depth:
@@ -77,6 +77,8 @@ class Randomness:
         states = {CPU: torch.get_rng_state()}
         if self.device.type == "cuda":
             states[CUDA] = torch.cuda.get_rng_state(self.device)
+        elif self.device.type == "mps":
+            states[MPS] = torch.mps.get_rng_state()
         return states
 
     def _write(self, states: Mapping[str, torch.Tensor]) -> None:
@@ -84,3 +86,5 @@ class Randomness:
             torch.set_rng_state(states[CPU])
         if CUDA in states and self.device.type == "cuda":
             torch.cuda.set_rng_state(states[CUDA], self.device)
+        if MPS in states and self.device.type == "mps":
+            torch.mps.set_rng_state(states[MPS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import shlex
@@ -33,11 +34,11 @@ REFRESH = 10.0
 class RunFolder(Callback):
     """Keeps a folder for the run, which `torrefy train` has by default.
 
-    In it are: the solver's and the nets' texts as they were given; `run.json` with the command,
-    its folder, the seed, the device and all versions, once for each time that the run was begun
-    or resumed; `history.csv`, a row at each display and test; `curves.png`, drawn anew every ten
-    seconds; `train.log`, Caffe's lines. A run that begins at iteration 0 begins the folder anew;
-    one that is resumed goes on with its history.
+    In it are: the solver's and the nets' texts as they were given, and the files of statistics that
+    their data layers name; `run.json` with the command, its folder, the seed, the device and all
+    versions, once for each time that the run was begun or resumed; `history.csv`, a row at each
+    display and test; `curves.png`, drawn anew every ten seconds; `train.log`, Caffe's lines. A run
+    that begins at iteration 0 begins the folder anew; one that is resumed goes on with its history.
 
     Example:
         callback { type: "RunFolder" run_folder_param { folder: "runs/one" } }
@@ -64,10 +65,12 @@ class RunFolder(Callback):
         if self._log is not None:
             return
         from torrefy.train.history import History
+        from torrefy.weights.files import sweep
 
         self.path = Path(self.folder) if self.folder else solver.run_folder
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            sweep(self.path)
             if solver.iteration:
                 earlier = History.read(self.path / HISTORY, solver.iteration)
                 solver.history.rows[:0] = earlier.rows
@@ -82,20 +85,37 @@ class RunFolder(Callback):
 
     def on_log(self, solver: Solver, line: str) -> None:
         """Keep a line."""
-        if self._log is not None:
-            self._log.write(f"{line}\n")
+        self._to_log(f"{line}\n")
 
     def on_row(self, solver: Solver, row: Row) -> None:
         """Write the history, and at times the curves."""
         self._write(HISTORY, solver.history.text().encode())
-        if self._log is not None:
-            self._log.flush()
+        self._to_log("", flush=True)
         if time.monotonic() - self._drawn > REFRESH:
             self._draw(solver)
 
     def on_train_end(self, solver: Solver) -> None:
         """Draw the last curves."""
         self._draw(solver)
+
+    def _to_log(self, text: str, *, flush: bool = False) -> None:
+        """Write to the log; one that the disk refuses is closed.
+
+        Raises:
+            TorrefyError: the disk refuses.
+        """
+        if self._log is None:
+            return
+        try:
+            self._log.write(text)
+            if flush:
+                self._log.flush()
+        except OSError as error:
+            log, self._log = self._log, None
+            with contextlib.suppress(OSError):  # what is left to be written is in the way
+                log.close()
+            place = Place(str(self.path / LOG))
+            raise TorrefyError(f"can't be written: {error.strerror}", place=place) from None
 
     def _draw(self, solver: Solver) -> None:
         if not self.curves or len(solver.history) < 2:
@@ -116,6 +136,20 @@ class RunFolder(Callback):
         for definition in solver.definitions:
             name = Path(definition.source.file).name
             self._write(name, definition.source.text.encode())
+        named = {
+            layer.transform_param.statistics: None
+            for net in (solver.net, *solver.test_nets)
+            for layer in net.graph.definition.message.layer
+            if net.graph.state.keeps(layer) and layer.transform_param.statistics
+        }
+        taken: set[str] = set()
+        for number, file in enumerate(named, 1):
+            source, name = Path(file), Path(file).name
+            name = f"{number}-{name}" if name in taken else name
+            taken.add(name)
+            target = self.path / name
+            if source.is_file() and not (target.exists() and source.samefile(target)):
+                self._write(name, source.read_bytes())
 
     def _write_manifest(self, solver: Solver) -> None:
         manifest = read_manifest(self.path) if solver.iteration else {}
@@ -156,6 +190,7 @@ def _circumstances(solver: Solver) -> dict[str, Any]:
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "folder": str(Path.cwd()),
         "device": device,
+        "processes": solver.processes.world,
         "threads": torch.get_num_threads(),
         "machine": platform.platform(),
         "versions": versions,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import time
+import secrets
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torrefy.schema import new_message
 from torrefy.train.run import read_manifest
 from torrefy.weights.caffemodel import read_blob, write_blob
 from torrefy.weights.compare import core_shape
-from torrefy.weights.files import PART, read_whole, replacing
+from torrefy.weights.files import PART, read_whole, replacing, sweep
 from torrefy.weights.hdf5_dataset import read_dataset, read_integer
 from torrefy.weights.hdf5_file import HDF5File
 from torrefy.weights.wire import BYTES, VARINT, Wire, signed
@@ -30,8 +30,6 @@ ENDINGS = {"BINARYPROTO": "", "HDF5": ".h5"}
 """What `snapshot_format` adds to the names."""
 EXTRA = ".torrefy.safetensors"
 """The ending of what Caffe doesn't keep."""
-STALE = 600.0
-"""Seconds after which a half-written file is taken for that of a process that was killed."""
 _ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4
 _NAME = re.compile(r"(.*)_iter_(\d+)\.solverstate(\.h5)?")
 
@@ -85,34 +83,41 @@ def files_of(state: Path) -> tuple[Path, ...]:
 def write_snapshot(
     prefix: str, net: Net, state: SolverState, extra: Extra, snapshot_format: str = "BINARYPROTO"
 ) -> Path:
-    """Write weights, extra and, when those are on the disk, the solverstate.
+    """Write weights, extra and solverstate: all to the disk first, then into their places.
 
-    Each file is whole or not there, so a solverstate always has its weights: a process can be
-    killed at any moment, and the last snapshot that has a state can be resumed.
+    A solverstate always has its weights: a process can be killed at any moment, and the last
+    snapshot that has a state can be resumed. Where something can't be written nothing changes, not
+    even an earlier snapshot of the same iteration.
 
     Returns:
         The solverstate's path.
 
     Raises:
-        WeightsError: a file can't be written; what was written of this snapshot has no state.
+        WeightsError: a file can't be written; there is none of this snapshot then.
     """
     model, path, beside = paths(prefix, state.iteration, snapshot_format)
-    _sweep(model.parent)
-    # A state of an earlier run must not be taken for that of the new weights.
-    with contextlib.suppress(FileNotFoundError, PermissionError):
-        path.unlink()
-    net.save(model)
-    write_extra(beside, state.iteration, extra)
-    write_state(path, SolverState(state.iteration, state.current_step, state.history, str(model)))
+    sweep(model.parent)
+    told = SolverState(state.iteration, state.current_step, state.history, str(model))
+    part = model.with_name(PART.replace("*", secrets.token_hex(8)))
+    at = model
+    try:
+        part.mkdir()
+        net.save(part / model.name)
+        at = beside
+        write_extra(part / at.name, state.iteration, extra)
+        at = path
+        write_state(part / at.name, told)
+        # A state that is there already must not be taken for that of the new weights.
+        path.unlink(missing_ok=True)
+        for at in (model, beside, path):
+            (part / at.name).replace(at)
+    except WeightsError as error:
+        raise WeightsError([replace(p, place=Place(str(at))) for p in error.problems]) from None
+    except OSError as error:
+        raise WeightsError(f"can't be written: {error.strerror}", place=Place(str(at))) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return path
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what processes that were killed left half-written."""
-    for part in folder.glob(PART):
-        with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > STALE:
-                part.unlink()
 
 
 def write_state(path: Path, state: SolverState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import logging
@@ -18,17 +19,21 @@ from google.protobuf.message import Message
 from torch import Tensor
 
 from torrefy.errors import TorrefyError, WeightsError
+from torrefy.layers.normalization import BatchNorm
 from torrefy.net.net import Net, find_device
 from torrefy.net.stored import read_weights
 from torrefy.schema import Definition
 from torrefy.train import debug, display, nets, snapshots
 from torrefy.train.callbacks import Callback, Callbacks, read_callbacks
 from torrefy.train.definition import Plan, read_solver
+from torrefy.train.distributed import Processes, join
 from torrefy.train.divergence import LossWatch
+from torrefy.train.execution import Execution
 from torrefy.train.feed import Batch, Feed, Peeked
+from torrefy.train.gradients import Gradients
 from torrefy.train.history import History
-from torrefy.train.learned import Learned, learned_blobs, param_groups
-from torrefy.train.meter import Meter
+from torrefy.train.learned import Learned, learned_blobs, param_groups, statistics
+from torrefy.train.meter import Meter, batch_rows
 from torrefy.train.optimisers import SolverOptimizer
 from torrefy.train.policies import Progress, learning_rate
 from torrefy.train.random import Randomness
@@ -69,19 +74,31 @@ class Solver:
         callbacks: Iterable[Callback] = (),
         run: str | Path | None = None,
         check_loss: bool = True,
+        sync_batch_norm: bool = False,
+        processes: Processes | None = None,
         allow_python: Collection[str] = (),
+        precision: str = "fp32",
+        compile: bool = False,  # noqa: A002 (torch's word for it)
+        channels_last: bool = False,
+        deterministic: bool = False,
     ) -> None:
         """Build the nets, and load weights or a snapshot.
+
+        Where torchrun has started several processes (docs/training.md), each makes a Solver and
+        calls the same methods. The batches are then as many as the processes: each gets every
+        world-th, gradients and losses are averaged, and the first process writes the files.
 
         Args:
             solver: a prototxt's path, a definition read before, or a SolverParameter.
             weights: files of weights to begin from, in place of the field `weights`. Layers that
                 they have nothing for keep their fillers' values, as in Caffe; `notes` says which.
             resume: a solverstate, Caffe's or ours, or a folder whose newest one is meant.
-            device: where the nets are: "cpu", "cuda", "cuda:1".
+            device: where the nets are: "cpu", "cuda", "cuda:1". Of several processes each takes
+                a GPU of its own.
             feeds: what the train net gets in place of what its data layers name: a `Feed`, or
                 an iterable of batches (dicts by blob, or tuples in the order of the inputs) that
-                can be run through again and again, as a list or a torch DataLoader.
+                can be run through again and again, as a list or a torch DataLoader. Of several
+                processes each gives its own, but for `Arrays`, which are divided.
             test_feeds: the same for the test nets: one for all, or a list with one for each.
             loading: how data layers are read, as `torrefy.data.loader.Loader` takes it: workers,
                 bad ("fail" or "skip").
@@ -90,20 +107,33 @@ class Solver:
                 written to it, too, in place of the folder in `snapshot_prefix`. None: no folder.
             check_loss: whether a training whose loss is no number, explodes or has saturated
                 ends with an error that says where it began.
+            sync_batch_norm: whether BatchNorm takes the statistics of a training's batch over all
+                processes; else each normalises by its own, as in Caffe.
+            processes: those that train together, where `torrefy.train.distributed.join` has met
+                them before, in place of `device`.
             allow_python: as for `torrefy.load_net`.
+            precision: "fp32", "bf16" or "fp16": what passes are computed in, as far as torch's
+                autocast goes; params and what counts in the loss stay in fp32.
+            compile: whether torch.compile makes one program of each net, at its first pass.
+            channels_last: whether pictures lie in memory with their channels last.
+            deterministic: whether a second run gives the same bits, on a GPU too.
 
         Raises:
             DefinitionError: the solver or a net is wrong; with all that is wrong with it.
             WeightsError: a file can't be read, or does not fit.
             DataError: the data of a net can't be read.
-            TorrefyError: nothing in the net learns, or there is no such device.
+            TorrefyError: nothing in the net learns, or there is no such device or precision; or
+                the processes can't meet.
         """
+        self.processes = join(device) if processes is None else processes
+        """Those that train together."""
         self.plan: Plan = read_solver(solver, run)
         """The solver's definition, and the policy and type that it asks for."""
         self.parameter: Any = self.plan.parameter
         self.notes: list[str] = list(self.plan.notes)
         """What was read over, which layers got no weights: what the user may want to know."""
-        self.callbacks = Callbacks([*read_callbacks(self.plan.definition), *callbacks])
+        told = [*read_callbacks(self.plan.definition), *callbacks]
+        self.callbacks = Callbacks(told, self.processes.leads)
         """Who is told what happens."""
         self.run_folder = Path(f"{self.plan.snapshot_prefix}.run" if run is None else run)
         """Where what belongs to the run is kept, if anything is."""
@@ -111,7 +141,10 @@ class Solver:
             self.callbacks.all.insert(0, RunFolder())
         self.history = History()
         """What was trained and tested so far, a row at each display and each test."""
-        self.device = find_device(device)
+        self.device = find_device(self.processes.device)
+        self.execution = Execution(self.device, precision, compile, channels_last, deterministic)
+        """How passes are run."""
+        self._scaler = self.execution.scaler()
         self.scores: list[dict[str, Tensor]] = []
         """What the last test gave, for each test net: every output, averaged over its batches."""
         self.last_snapshot: Path | None = None
@@ -122,27 +155,44 @@ class Solver:
         self._losses: deque[Tensor] = deque(maxlen=max(1, self.parameter.average_loss))
         self._stopping = False
         self._finished = ""
+        self._stop_wanted = False
         self._snapshot_wanted = False
         self._shown = time.monotonic(), 0
-        self._watch = LossWatch(self.device) if check_loss else None
+        self._watch = LossWatch(self.device, self.processes.break_up) if check_loss else None
         self._meter = Meter()
+        self._gradients: Gradients | None = None
         if weights is not None and resume is not None:
             raise TorrefyError(
                 "weights and resume are both given",
                 hint="A snapshot has its own weights: give one of them.",
             )
         given = self.parameter.random_seed
-        self.seed: int = given if given >= 0 else int(torch.randint(1 << 31, ()))
+        self.seed: int = self.processes.first(
+            given if given >= 0 else int(torch.randint(1 << 31, ()))
+        )
         """Of everything random: first values, data, Dropout. Drawn from torch's random numbers
-        where the solver gives none."""
-        self._random = Randomness(self.seed, self.device)
-        self._loading = {"pin": self.device.type == "cuda", **(loading or {})}
+        where the solver gives none. Of several processes each draws Dropout by its own seed: this
+        and its rank."""
+        self._random = Randomness(self.seed + self.processes.rank, self.device)
+        self._loading = {
+            "pin": self.device.type == "cuda",
+            "rank": self.processes.rank,
+            "world": self.processes.world,
+            **(loading or {}),
+        }
         with self._random:
             self._build(feeds, test_feeds, allow_python)
+        if self.processes.together:
+            self._come_together(sync_batch_norm)
+        kept = self.processes.kept_snapshot(self.snapshot_prefix)
+        if kept is not None:
+            self.notes.append(f"started anew after a process had ended: goes on from {kept}")
+            resume = kept
         if resume is not None:
             self.restore(resume)
         else:
             self._load(self.parameter.weights if weights is None else weights)
+        self._be_as_the_first()
 
     def _build(
         self,
@@ -168,9 +218,36 @@ class Solver:
             feed.expect_labels(tester)
             self.test_feeds.append(feed)
             self.test_nets.append(tester)
+        self._pass, *self._test_passes = map(self.execution.prepare, (self.net, *self.test_nets))
+        if self.execution.compile:
+            self.notes.append("each net is compiled at its first pass, which takes a while")
         self.learned: list[Learned] = learned_blobs(self.net)
         """The blobs that a solverstate keeps a history of, in its order."""
         self.optimizer: SolverOptimizer = self.plan.optimizer(param_groups(self.learned))
+
+    def _come_together(self, sync_batch_norm: bool) -> None:
+        """Prepare for a training by several processes."""
+        rows = batch_rows(self.net)
+        passes = self.parameter.iter_size
+        each = f"{passes} x {rows}" if passes > 1 else str(rows)
+        world = self.processes.world
+        self.notes.append(
+            f"{world} processes: {world} x {each} = {world * passes * rows} rows a step"
+        )
+        # What BatchNorm sends amid a pass must not come between buckets in another order.
+        early = self.parameter.layer_wise_reduce and not sync_batch_norm
+        params = [one.blob for one in self.learned if one.learns]
+        self._gradients = Gradients(params, self.processes, early=early)
+        if sync_batch_norm:
+            for layer in self.net.layers.values():
+                if isinstance(layer, BatchNorm):
+                    layer.across = self.processes.sum
+
+    def _be_as_the_first(self) -> None:
+        """Take params and statistics of the first process, wherever this one's came from."""
+        nets = (self.net, *self.test_nets)
+        blobs = [blob for net in nets for blob in (*net.parameters(), *statistics(net))]
+        self.processes.copy({id(blob): blob for blob in blobs}.values())
 
     # --- What it is at ---
 
@@ -204,7 +281,7 @@ class Solver:
     @property
     def leads(self) -> bool:
         """Whether this process writes the files: of several the first."""
-        return True
+        return self.processes.leads
 
     @property
     def lr(self) -> float:
@@ -231,7 +308,7 @@ class Solver:
             DivergedError: the loss is no number, has exploded or saturated.
             TorrefyError: the rate is no finite number.
         """
-        with self._random:
+        with self._running():
             losses = list(self._run(iterations))
         return torch.stack(losses).tolist() if losses else []
 
@@ -241,11 +318,12 @@ class Solver:
         After `stop` it ends at once, with a snapshot too.
         """
         parameter = self.parameter
-        with self._random:
+        with self._running():
             for _ in self._run(parameter.max_iter - self.iteration):
                 pass
             if not self._stopping:
                 self.callbacks.tell("on_last_update", self)
+                self._be_as_the_first()  # a callback may have read weights
             due = not parameter.snapshot or self.iteration % parameter.snapshot
             if parameter.snapshot_after_train and due:
                 self.snapshot()
@@ -271,11 +349,15 @@ class Solver:
             self._losses.append(loss)
             self._tell_loss(tops)
         if parameter.test_interval and not self.iteration % parameter.test_interval:
-            self.test()
+            self._test_all()
 
     def stop(self) -> None:
-        """End `step` or `solve` after the present iteration. A signal handler may call it."""
-        self._stopping = True
+        """End `step` or `solve` after the present iteration. A signal handler may call it.
+
+        Of several processes it is enough that one is told so, here as for `finish` and
+        `request_snapshot`.
+        """
+        self._stop_wanted = True
 
     def finish(self, reason: str) -> None:
         """End `step` or `solve` after the present iteration as if it had come to max_iter.
@@ -292,7 +374,7 @@ class Solver:
     def _run(self, iterations: int) -> Iterator[Tensor]:
         """Iterations, each loss as a tensor on the device: it is waited for where it is read."""
         parameter = self.parameter
-        self._stopping = False
+        self._stopping = self._stop_wanted = False
         self._finished = ""
         self._losses.clear()
         self._shown = time.monotonic(), self.iteration
@@ -303,8 +385,8 @@ class Solver:
             first = self.iteration or parameter.test_initialization
             tests = interval and not self.iteration % interval and first
             if tests:
-                self.test()
-                if self._stopping or self._finished:
+                self._test_all()
+                if self._ends():
                     return
             loss, tops = self._backward()
             self._losses.append(loss)
@@ -317,22 +399,41 @@ class Solver:
                 self.log(display.rate_line(self.iteration - 1, rate))
                 if not tests:  # whose row tells the loss so far
                     self._add_row()
-            due = parameter.snapshot and not self.iteration % parameter.snapshot
-            if due or self._snapshot_wanted:
+            if parameter.snapshot and not self.iteration % parameter.snapshot:
                 with self._meter.pause():
                     self.snapshot()
             self.callbacks.tell("on_update", self, loss)
+            ends = self._ends()
             yield loss
-            if self._stopping or self._finished:
+            if ends:
                 return
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        """What passes are made in: random numbers of our own, and torch's flags as asked for."""
+        with self._random, self.execution.running():
+            yield
+
+    def _ends(self) -> bool:
+        """Whether the training ends here; all processes say the same, and snapshot if one is to."""
+        stops, finishes, snapshots = self.processes.any(
+            self._stop_wanted, bool(self._finished), self._snapshot_wanted
+        )
+        if snapshots:
+            with self._meter.pause():
+                self.snapshot()
+        self._stopping = stops
+        if finishes and not self._finished:
+            self._finished = "another process has ended it"
+        return stops or finishes
 
     def _batch(self) -> dict[str, Tensor]:
         """The next inputs, on the device."""
         batch = next(self.feed)
-        return {name: batch[name].to(self.device, non_blocking=True) for name in self.net.inputs}
+        return {name: self.execution.place(batch[name]) for name in self.net.graph.inputs}
 
     def _forward(self) -> tuple[Tensor, dict[str, Tensor]]:
-        tops = self.net(**self._batch())
+        tops = self._pass(next(self.feed))
         return self.net.loss(tops), tops
 
     def _backward(self) -> tuple[Tensor, dict[str, Tensor]]:
@@ -341,27 +442,39 @@ class Solver:
         total: Tensor | None = None
         tops: dict[str, Tensor] = {}
         batch: dict[str, Tensor] = {}
-        for _ in range(self.parameter.iter_size):
+        for left in reversed(range(self.parameter.iter_size)):
             batch = self._batch()
-            watched = debug.Watched(self.net, batch) if self._debugs else None
+            watched = self._watched(batch) if self._debugs else None
             if watched is None:
-                tops = self.net(**batch)
+                tops = self._pass(batch)
                 loss = self.net.loss(tops)
             else:
                 tops = watched.tops
                 loss = self.net.loss(tops)
                 self._log_all(watched.forward_lines())
+            if self._gradients is not None and not left:
+                self._gradients.begin()
             if loss.requires_grad:
-                loss.backward()  # type: ignore[no-untyped-call]
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            if self.device.type == "cuda":
+                self.feed.prefetch(self.execution.place)
             if watched is not None:
                 self._log_all(watched.backward_lines())
             total = loss.detach() if total is None else total + loss.detach()
         if total is None:
             raise TorrefyError("iter_size is below 1")
-        total /= self.parameter.iter_size
+        passes = self.parameter.iter_size
+        total = total / passes if passes > 1 else total
         if self._watch is not None:
             self._watch.look(self.net, total, batch, self.iteration)
+        if self._gradients is not None:
+            total = self._gradients.finish(total)
         return total, tops
+
+    def _watched(self, batch: dict[str, Tensor]) -> debug.Watched:
+        """A pass that `debug_info` tells of: uncompiled, since every value is kept."""
+        with self.execution.autocast():
+            return debug.Watched(self.net, batch)
 
     def _update(self) -> float:
         """The optimiser's step at the rate of the day, which is returned."""
@@ -373,12 +486,14 @@ class Solver:
             )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+            group["iteration"] = self.iteration  # of fp16's updates some are passed over
             for param in group["params"]:
                 if param.grad is None:  # under no loss: decayed all the same, as in Caffe
                     param.grad = torch.zeros_like(param)
         self.callbacks.tell("on_gradients_ready", self)
         before = [one.blob.detach().clone() for one in self.learned] if self._debugs else []
-        self.optimizer.step()
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
         self._log_all(debug.update_lines(self.learned, before) if self._debugs else ())
         self._progress.iteration += 1
         return float(self.optimizer.param_groups[0]["lr"])
@@ -396,7 +511,8 @@ class Solver:
 
     def log(self, line: str) -> None:
         """Say a line, as Caffe logs it: to the logger, and to the callbacks."""
-        _log.info(line)
+        if self.leads:
+            _log.info(line)
         self.callbacks.tell("on_log", self, line)
 
     def _log_all(self, lines: Iterable[str]) -> None:
@@ -420,20 +536,45 @@ class Solver:
             also, as "loss", the weighted sum of those that count in the loss, where no blob is
             called so. `scores` keeps it.
         """
-        with self._random, self._meter.pause():
-            self.scores = [self._test(i) for i in range(len(self.test_nets))]
+        self._stop_wanted = False
+        self._test_all()
+        return self.scores
+
+    def _test_all(self) -> None:
+        """Test every net; what `stop` interrupts leaves the scores, and is done anew later."""
+        feeds, random = [feed.state_dict() for feed in self.test_feeds], self._random.state()
+        found = []
+        with self._running(), self._meter.pause():
+            for index in range(len(self.test_nets)):
+                scores = self._test(index)
+                if scores is None:
+                    with contextlib.suppress(TorrefyError):  # an iterator can't go back
+                        for feed, where in zip(self.test_feeds, feeds, strict=True):
+                            feed.load_state_dict(where)
+                    self._random.restore(random)
+                    return
+                found.append(scores)
+        self.scores = found
         self._add_row(self.scores)
         with self._meter.pause():
             self.callbacks.tell("on_test", self)
-        return self.scores
 
-    def _test(self, index: int) -> dict[str, Tensor]:
+    def _interrupted(self) -> bool:
+        """Whether a test ends here. Of several processes none can leave the others alone in it."""
+        return self._stop_wanted and not self.processes.together
+
+    def _test(self, index: int) -> dict[str, Tensor] | None:
         self.log(f"Iteration {self.iteration}, Testing net (#{index})")
         net, feed = self.test_nets[index], self.test_feeds[index]
         nets.share_weights(self.net, net)  # statistics, too, wherever they have moved to
         count, with_loss = self.parameter.test_iter[index], self.parameter.test_compute_loss
-        scores = averages(net, feed, count, with_loss=with_loss)
-        self._log_all(display.output_lines("Test", scores, net.loss_weights))
+        self.processes.copy(statistics(net))
+        scores = averages(
+            net, self._test_passes[index], feed, count, with_loss=with_loss,
+            processes=self.processes, stopped=self._interrupted,
+        )  # fmt: skip
+        if scores is not None:
+            self._log_all(display.output_lines("Test", scores, net.loss_weights))
         return scores
 
     # --- Snapshots ---
@@ -442,7 +583,8 @@ class Solver:
         """Write `PREFIX_iter_N.caffemodel` and `.solverstate`, or the same with `.h5`.
 
         Beside them `PREFIX_iter_N.torrefy.safetensors` keeps where the data and the random
-        numbers are, so that a resumed run goes on as if it had not been broken off.
+        numbers are, so that a resumed run goes on as if it had not been broken off. Of several
+        processes the first writes, and keeps where all are.
 
         Returns:
             The solverstate's path.
@@ -451,6 +593,19 @@ class Solver:
             WeightsError: a file can't be written.
         """
         self._snapshot_wanted = False
+        extra = self._extra()
+        prefix, ending = self.plan.snapshot_prefix, self.plan.snapshot_format
+        path = snapshots.paths(prefix, self.iteration, ending)[1]
+        if self.leads:
+            self._write_snapshot(extra)
+            self.processes.keep_snapshot(prefix, str(path))
+        self.processes.wait()
+        self.last_snapshot = path
+        self.log(f"Snapshotting solver state to {path}")
+        self.callbacks.tell("on_snapshot", self, path)
+        return path
+
+    def _write_snapshot(self, extra: snapshots.Extra) -> None:
         kept = self.optimizer.history(one.blob for one in self.learned)
         shapes = [tuple(one.blob.shape) for one in self.learned] * len(self.optimizer.histories)
         history = tuple(
@@ -459,17 +614,9 @@ class Solver:
         )
         progress = self._progress
         state = snapshots.SolverState(progress.iteration, progress.current_step, history)
-        path = snapshots.write_snapshot(
-            self.plan.snapshot_prefix,
-            self.net,
-            state,
-            self._extra(),
-            self.plan.snapshot_format,
+        snapshots.write_snapshot(
+            self.plan.snapshot_prefix, self.net, state, extra, self.plan.snapshot_format
         )
-        self.last_snapshot = path
-        self.log(f"Snapshotting solver state to {path}")
-        self.callbacks.tell("on_snapshot", self, path)
-        return path
 
     def restore(self, path: str | Path) -> None:
         """Go on where a snapshot was made: of ours exactly there; of Caffe's as Caffe does.
@@ -504,16 +651,22 @@ class Solver:
             )
             return
         self.callbacks.load_state_dict(extra.facts.get("callbacks", ()))
-        told = extra.facts.get("feeds", ())
+        told, random, note = self.processes.unpack(extra.facts, extra.tensors)
+        if note:
+            self.notes.append(f"{state.source}: {note}")
         with self._random:
             for feed, where in zip((self.feed, *self.test_feeds), told, strict=False):
                 feed.load_state_dict(where)
-            self._random.restore(extra.tensors)
+            self._random.restore(random)
+        if scale := extra.facts.get("scaler"):
+            self._scaler.load_state_dict(scale)
 
     def _extra(self) -> snapshots.Extra:
         feeds = [feed.state_dict() for feed in (self.feed, *self.test_feeds)]
-        facts = {"feeds": feeds, "callbacks": self.callbacks.state_dict()}
-        return snapshots.Extra(self._random.state(), json.loads(json.dumps(facts)))
+        facts, tensors = self.processes.pack(feeds, self._random.state())
+        facts["callbacks"] = self.callbacks.state_dict()
+        facts["scaler"] = self._scaler.state_dict()
+        return snapshots.Extra(tensors, json.loads(json.dumps(facts)))
 
     # --- Making it ---
 

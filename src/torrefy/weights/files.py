@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
@@ -21,6 +22,8 @@ HEAD = 4096
 """How many bytes tell what a file is."""
 PART = ".torrefy-*.part"
 """What files are called while they are written."""
+STALE = 600.0
+"""Seconds after which a half-written file is taken for that of a process that was killed."""
 
 
 def read_whole(path: Path, what: str, suffix: str) -> memoryview:
@@ -87,6 +90,17 @@ def opened(path: Path, what: str, suffix: str) -> FileIO:
         raise WeightsError("no such file", place=place, hint=nearest_file(path)) from None
     except OSError as error:
         raise WeightsError(f"can't be read: {error.strerror}", place=place) from None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed left half-written in a folder: files, and folders."""
+    for part in folder.glob(PART):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > STALE:
+                if part.is_dir():
+                    shutil.rmtree(part)
+                else:
+                    part.unlink()
 
 
 @contextlib.contextmanager

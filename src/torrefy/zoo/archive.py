@@ -1,4 +1,4 @@
-"""One member read out of a wheel or a source archive; nothing is unpacked to disk."""
+"""One member read out of a package's archive; nothing is unpacked to disk."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _BROKEN = (
 def read_member(archive: Path, member: str) -> Iterator[bytes]:
     """A member's bytes, chunk by chunk. Links and folders are no members.
 
-    A wheel's member is named by its whole path, a source archive's by the path below the one
-    folder that all of it stands in.
+    A wheel's member, or a Debian package's, is named by its whole path, a source archive's by the
+    path below the one folder that all of it stands in.
 
     Raises:
         ZooError: no such member (the nearest name is told), or the archive can't be read.
@@ -56,18 +56,40 @@ def _open_member(archive: Path, member: str) -> Generator[IO[bytes]]:
                             yield file
                         return
     else:
-        with tarfile.open(archive) as tarred:
+        debian = archive.suffix == ".deb"
+        with _open_debian(archive) if debian else tarfile.open(archive) as tarred:
             for entry in tarred:
                 if entry.offset_data > MOST_BYTES:
                     raise ZooError(f"{archive.name} unpacks to more than {MOST_BYTES >> 30} GiB")
                 if entry.isreg():
-                    names.append(_below_top(entry.name))
+                    name = entry.name
+                    names.append(name.removeprefix("./") if debian else _below_top(name))
                     content = tarred.extractfile(entry) if names[-1] == member else None
                     if content is not None:
                         with content as file:
                             yield file
                         return
     raise ZooError(f'{archive.name} holds no "{member}"', hint=did_you_mean(member, names))
+
+
+@contextlib.contextmanager
+def _open_debian(archive: Path) -> Generator[tarfile.TarFile]:
+    """The files of a Debian package: an ar archive with a tar archive in it, data.tar.xz or so."""
+    with archive.open("rb") as file:
+        if file.read(8) != b"!<arch>\n":
+            raise tarfile.ReadError("this is no Debian package")
+        while len(head := file.read(60)) == 60:
+            name, size = head[:16].decode("ascii").strip(" /"), int(head[48:58])
+            if size < 0:
+                raise tarfile.ReadError(f"{name} has {size} bytes")
+            if name.startswith("data.tar"):
+                if Path(name).suffix not in (".tar", ".gz", ".xz", ".bz2"):
+                    raise tarfile.ReadError(f"its files are in {name}, which can't be unpacked")
+                with tarfile.open(fileobj=file, mode="r|*") as tarred:
+                    yield tarred
+                return
+            file.seek(size + size % 2, 1)
+    raise tarfile.ReadError("this Debian package has no data.tar")
 
 
 def _is_file(info: zipfile.ZipInfo) -> bool:

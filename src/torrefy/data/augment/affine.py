@@ -96,6 +96,7 @@ class Translation(Affine):
     fraction: float = field(
         0.0, doc="the farthest, a fraction of width and height", at_least=0, at_most=1
     )
+    example = "translation_param { pixels: 10 }"
 
     def setup(self) -> None:
         """One of both."""
@@ -197,8 +198,9 @@ class Flip(Affine):
 class Resize(Affine):
     """Brought to a size; nothing is drawn."""
 
-    height: int = field(doc="pixels", at_least=1, at_most=1 << 15)
-    width: int = field(doc="pixels", at_least=1, at_most=1 << 15)
+    height: int = field(doc="pixels", at_least=1, at_most=1 << 14)
+    width: int = field(doc="pixels", at_least=1, at_most=1 << 14)
+    example = "resize_param { height: 24 width: 32 }"
     fit: Literal["STRETCH", "COVER", "CONTAIN"] = field(
         "STRETCH",
         doc="whatever the aspect; or with the aspect kept, cut to the size, or with a border",
@@ -224,14 +226,14 @@ def placed(x: float, y: float, size: Size, canvas: Size) -> Matrix:
     )  # fmt: skip
 
 
-def ordered(low: float, high: float) -> None:
-    """Refuse a range that has no numbers.
+def ordered(low: float, high: float, lower: str = "min", upper: str = "max") -> None:
+    """Refuse a range that has no numbers; `lower` and `upper` are what its ends are called.
 
     Raises:
         TorrefyError: it is the wrong way round.
     """
     if low > high:
-        raise TorrefyError(f"min is above max: {low:g} and {high:g}")
+        raise TorrefyError(f"{lower} is above {upper}: {low:g} and {high:g}")
 
 
 BUILT_IN = (Rotation, Translation, Rescaling, Stretch, Shear, Flip, Resize)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from torrefy.errors import DataError, Problem, TorrefyError, did_you_mean
 from torrefy.plugins import Contribution, Named, cached, contributions
-from torrefy.schema.fields import FieldError
 from torrefy.schema.typed import Typed, typed
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from torrefy.data.draws import Draws
 
 Drawn = dict[str, float]
-"""What was drawn for one picture, by name; empty: nothing is done to it."""
+"""What was drawn for one picture, by name."""
 Batch = dict[str, "NDArray[Any]"]
 """The arrays of a batch by their tops, the pictures' first."""
 
@@ -32,8 +30,9 @@ class Sample:
     """CxHxW, bytes or float32 of 0..255; channels are blue, green, red, or one of grey."""
     targets: list[Target] = field(default_factory=list)
     """Points, boxes and masks in its pixels."""
-    drawn: list[tuple[str, Drawn]] = field(default_factory=list)
-    """What was drawn so far: each augmentation's type and numbers, for those who look."""
+    drawn: list[tuple[str, Drawn | None]] = field(default_factory=list)
+    """What was drawn so far: each augmentation's type and numbers, for those who look; None: it
+    was not done to this picture."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,6 +64,8 @@ class Augmentation(Typed):
 
     probability: float = 1.0
     """The share of pictures that it is done to; the text's `probability`."""
+    example: ClassVar[str] = ""
+    """Its parameters as text, "resize_param { height: 8 width: 8 }", where some must be given."""
 
     def draw(self, draws: Draws, size: tuple[int, int]) -> Drawn:
         """The numbers for one picture.
@@ -75,8 +76,24 @@ class Augmentation(Typed):
         """
         return {}
 
+    def draw_around(
+        self, draws: Draws, size: tuple[int, int], boxes: Callable[[], NDArray[Any]]
+    ) -> Drawn:
+        """The numbers for one picture, where they depend on its boxes; else `draw`'s.
+
+        Args:
+            draws: where chance comes from.
+            size: the picture's height and width.
+            boxes: gives the boxes that are in it, Kx4 as left top right bottom, in pixels.
+        """
+        return self.draw(draws, size)
+
     def apply(self, sample: Sample, drawn: Drawn) -> None:
-        """Change a sample by what was drawn for it. Its arrays are replaced, never written into."""
+        """Change a sample by what was drawn for it. Its arrays are replaced, never written into.
+
+        Raises:
+            RecordError: it can't be done to such a picture.
+        """
         raise NotImplementedError
 
 
@@ -88,6 +105,8 @@ class BatchAugmentation(Typed):
     hook.
     """
 
+    example: ClassVar[str] = ""
+    """What an example of use holds: "mixup_param { classes: 10 }"."""
     probability: float = 1.0
     """The share of pictures that it is done to; the text's `probability`."""
 
@@ -136,42 +155,3 @@ def _problem(given: Contribution) -> str:
         "what it gives as an augmentation is no subclass of Augmentation or BatchAugmentation: "
         f"{cls!r}"
     )
-
-
-def read_augmentations(messages: Sequence[Any]) -> list[Augmentation | BatchAugmentation]:
-    """The augmentations of a transform_param's messages.
-
-    Raises:
-        DataError: a type is unknown, or a field missing or out of its limits; with all that is
-            wrong, and the number of each.
-    """
-    made: list[Augmentation | BatchAugmentation] = []
-    problems: list[Problem] = []
-    known = augmentation_types()
-    for number, message in enumerate(messages, 1):
-        name = message.type
-        if name not in known:
-            what = f'there is no augmentation "{name}"' if name else "it has no type"
-            hint = did_you_mean(name, known) or f"There are {', '.join(known)}."
-            problems.append(Problem(f"augmentation {number}: {what}", hint=hint))
-            continue
-        try:
-            if not 0 <= message.probability <= 1:
-                raise TorrefyError(
-                    f"probability must be from 0 to 1, found {message.probability:g}"
-                )
-            one: Augmentation | BatchAugmentation = known[name].from_message(message)
-        except FieldError as error:
-            told = f"augmentation {number} ({name}): {error}"
-            problems.append(Problem(told, hint=error.hint))
-        except TorrefyError as error:
-            problems += [
-                Problem(f"augmentation {number} ({name}): {one.message}", one.place, hint=one.hint)
-                for one in error.problems
-            ]
-        else:
-            one.probability = message.probability
-            made.append(one)
-    if problems:
-        raise DataError(problems)
-    return made

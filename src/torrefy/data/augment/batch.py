@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from torrefy.data.augment.augmentation import Batch, BatchAugmentation, read_augmentations
-from torrefy.data.augment.pipeline import declared_augmentations
+from torrefy.data.augment.augmentation import Batch, BatchAugmentation
 from torrefy.data.draws import Draws
 
 
@@ -36,18 +34,6 @@ class BatchAugmenter:
         for one in self.augmentations:
             for top, classes in one.label_classes(tops).items():
                 self.label_classes[top] = min(classes, self.label_classes.get(top, classes))
-
-    @classmethod
-    def from_layer(cls, spec: Any) -> BatchAugmenter | None:
-        """What a data layer's `transform_param` says; None: batches stay as they are.
-
-        Raises:
-            DataError: with all that is wrong.
-            TorrefyError: the layer has not the tops that one needs.
-        """
-        messages, _ = declared_augmentations(spec.transform_param)
-        made = [one for one in read_augmentations(messages) if isinstance(one, BatchAugmentation)]
-        return cls(made, list(spec.top)) if made else None
 
     def __call__(self, batch: Batch, draws: Draws) -> None:
         """Change a batch of float32 arrays by top, the pictures first."""

@@ -117,6 +117,7 @@ class Mixup(Mixing):
     arXiv:1710.09412, equation 1. The authors' code draws one λ for a whole batch.
     """
 
+    example = "mixup_param { classes: 10 }"
     alpha: float = field(0.2, doc="of the beta law that shares are drawn of", above=0)
 
     def pictures(
@@ -140,6 +141,7 @@ class CutMix(Mixing):
     aspect.
     """
 
+    example = "cut_mix_param { classes: 10 }"
     alpha: float = field(1.0, doc="of the beta law that shares are drawn of", above=0)
 
     def pictures(

@@ -13,7 +13,7 @@ from torrefy.errors import RecordError
 
 KINDS = ("POINTS", "BOXES", "MASK")
 GONE = -1.0
-"""The numbers of a box that is no longer in the picture."""
+"""The numbers of a point that is not there, and of a box that is no longer in the picture."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,18 @@ class Target:
     """Points that change places when the picture is mirrored."""
     visible: float = 0.3
     """A box of which less is left in the picture is dropped."""
+    fill: float = 0.0
+    """What a mask is where there was no picture."""
 
     def moved(self, matrix: Matrix, canvas: Size) -> Target:
         """Points or boxes where a warp takes them; a mask is warped as a picture is.
 
-        Mirrored points change places by `swap`. A box becomes the upright one around its corners,
-        cut at the picture's edges.
+        Mirrored points change places by `swap`; a point may come to lie outside. A box becomes
+        the upright one around its corners, cut at the picture's edges. What is GONE stays so.
         """
         if self.kind == "POINTS":
-            points = _moved(self.values, matrix)
+            gone = (self.values == GONE).all(axis=1, keepdims=True)
+            points = np.where(gone, self.values, _moved(self.values, matrix))
             if self.swap and matrix[0] * matrix[4] - matrix[1] * matrix[3] < 0:
                 order = np.arange(len(points))
                 for one, other in self.swap:
@@ -80,6 +83,7 @@ class Tracked:
     swap: tuple[tuple[int, int], ...]
     fraction: bool
     visible: float
+    fill: float = 0.0
 
     def read(self, part: NDArray[Any], size: Size) -> Target:
         """A target of an item's part.
@@ -93,7 +97,8 @@ class Tracked:
                 raise RecordError(
                     f'the mask "{self.top}" is {told}, the picture {size[0]}x{size[1]}'
                 )
-            return Target("MASK", part.reshape(-1, *size))
+            mask = part if part.dtype == np.uint8 else part.astype(np.float32)
+            return Target("MASK", mask.reshape(-1, *size), fill=self.fill)
         group = 2 if self.kind == "POINTS" else 4
         if part.size % group:
             raise RecordError(

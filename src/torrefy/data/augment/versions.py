@@ -8,12 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from torrefy.data.augment.augmentation import (
-    Augmentation,
-    augmentation_types,
-    read_augmentations,
-)
+from torrefy.data.augment.augmentation import Augmentation, augmentation_types
 from torrefy.data.augment.pipeline import Augmenter
+from torrefy.data.augment.read import read_augmentations
 from torrefy.data.augment.recipes import RECIPES, read_recipe
 from torrefy.data.augment.warp import Warp
 from torrefy.data.draws import Draws, mixed

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import stat
+from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +15,23 @@ from numpy.typing import NDArray
 from torrefy.data.pictures import SUFFIXES, read_picture
 from torrefy.data.resize import resize
 from torrefy.data.sources.source import Item, Source, label_of
-from torrefy.errors import DataError, Place, Problem, nearest_file
+from torrefy.errors import DataError, PictureError, Place, Problem, nearest_file
 from torrefy.schema.source import kind_of
 
 MOST_PROBLEMS = 10
 """The wrong lines of a list that are told."""
+
+
+class Listed(NamedTuple):
+    """Where a list names its pictures."""
+
+    file: str
+    lines: Sequence[int]
+    """Of each picture, from 1."""
+
+    def place(self, index: int) -> Place:
+        """The line of a picture."""
+        return Place(self.file, self.lines[index], 1)
 
 
 class PictureSource(Source):
@@ -31,6 +46,7 @@ class PictureSource(Source):
         colour: str = "BGR",
         shuffle: bool = False,
         rand_skip: int = 0,
+        listed: Listed | None = None,
     ) -> None:
         """Take the names of files, which are read when an item is.
 
@@ -42,6 +58,7 @@ class PictureSource(Source):
             colour: "BGR", "RGB" or "GRAY".
             shuffle: whether each epoch has an order of its own.
             rand_skip: below how many items are passed over at the start, by chance.
+            listed: where each is named; None: they were found in a folder.
         """
         self.files = files
         self.labels = np.asarray(labels, np.float32)
@@ -49,6 +66,7 @@ class PictureSource(Source):
         self.colour = colour
         self.shuffle = shuffle
         self.rand_skip = rand_skip
+        self.listed = listed
 
     def __len__(self) -> int:
         return len(self.files)
@@ -57,16 +75,38 @@ class PictureSource(Source):
         """The picture's file."""
         return self.files[index]
 
+    def place(self, index: int) -> Place:
+        """The line of the list, or the file."""
+        return super().place(index) if self.listed is None else self.listed.place(index)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """The picture as H×W×C bytes, in its own size.
+
+        Raises:
+            PictureError: it can't be read.
+        """
+        try:
+            return read_picture(self.files[index], self.colour, streams=False)
+        except PictureError as error:
+            raise error if self.listed is None else named_at(self.place(index), error) from None
+
     def item(self, index: int) -> Item:
         """C×H×W bytes, and the label."""
-        picture: NDArray[np.uint8] = read_picture(self.files[index], self.colour)
+        picture = self.read(index)
         if self.size is not None:
             picture = resize(picture, *self.size)
         return picture.transpose(2, 0, 1), label_of(self.labels[index])
 
 
-def read_list(path: Path | str) -> tuple[list[str], list[int]]:
-    """The names and classes of a list: lines of `name class`, split at the last space.
+def named_at(place: Place, error: PictureError) -> PictureError:
+    """The error of a picture that a text names, told there."""
+    return PictureError(
+        [replace(p, place=place, message=f"{p.place}: {p.message}") for p in error.problems]
+    )
+
+
+def read_list(path: Path | str) -> tuple[list[str], list[int], Listed]:
+    """The names and classes of a list, lines of `name class` split at the last space; their places.
 
     A name may hold spaces. Empty lines are passed over. Caffe takes 0 where the class is no
     number; here it is an error.
@@ -76,6 +116,7 @@ def read_list(path: Path | str) -> tuple[list[str], list[int]]:
             end; the first MOST_PROBLEMS are told.
     """
     names, labels, problems = [], [], []
+    lines = array("I")
     for number, line in enumerate(text_lines(path), 1):
         if not line.strip():
             continue
@@ -83,6 +124,7 @@ def read_list(path: Path | str) -> tuple[list[str], list[int]]:
         try:
             labels.append(int(label))
             names.append(name)
+            lines.append(number)
             if not name:
                 raise ValueError
         except ValueError:
@@ -98,7 +140,7 @@ def read_list(path: Path | str) -> tuple[list[str], list[int]]:
         raise DataError(problems)
     if not names:
         raise DataError("the list is empty", place=Place(str(path)))
-    return names, labels
+    return names, labels, Listed(str(path), lines)
 
 
 def text_lines(path: Path | str) -> list[str]:
@@ -110,6 +152,8 @@ def text_lines(path: Path | str) -> list[str]:
     path = Path(path)
     place = Place(str(path))
     try:
+        if stat.S_ISCHR(path.stat().st_mode):
+            raise DataError("this is a device, not a list", place=place)
         data = path.read_bytes()
     except FileNotFoundError:
         raise DataError("no such file", place=place, hint=nearest_file(path)) from None
@@ -179,7 +223,6 @@ def list_source(path: Path | str, root: str = "", **options: Any) -> PictureSour
     """
     if Path(path).is_dir():
         _, files, labels = find_classes(path)
-    else:
-        names, labels = read_list(path)
-        files = [root + name for name in names]
-    return PictureSource(files, labels, **options)
+        return PictureSource(files, labels, **options)
+    names, labels, listed = read_list(path)
+    return PictureSource([root + name for name in names], labels, listed=listed, **options)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torrefy.data.order import InOrder, Order, Shuffled, skipped
+from torrefy.errors import Place
 
 Item = tuple[NDArray[Any], ...]
 """What a source holds under one number: first the picture as CxHxW bytes or float32 (an array of
@@ -49,6 +50,10 @@ class Source(ABC):
     @abstractmethod
     def key(self, index: int) -> str:
         """What an item is called in messages: its file, or its key in a database."""
+
+    def place(self, index: int) -> Place:
+        """Where an error about an item points: at its key, or where a text names it."""
+        return Place(self.key(index))
 
     def order(self, seed: int, batch_size: int) -> Order:
         """The order of a run of this seed; only windows are drawn batch by batch."""

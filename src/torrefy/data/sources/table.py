@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torrefy.data.sources.image_list import MOST_PROBLEMS, PictureSource, text_lines
+from torrefy.data.sources.image_list import MOST_PROBLEMS, Listed, PictureSource, text_lines
 from torrefy.data.sources.source import Item
 from torrefy.errors import DataError, Place, Problem, did_you_mean
 
@@ -40,7 +40,7 @@ class TableSource(PictureSource):
 
 def read_table(
     path: Path | str, names: Sequence[str] | None
-) -> tuple[list[str], dict[str, NDArray[np.float32]]]:
+) -> tuple[list[str], dict[str, NDArray[np.float32]], Listed]:
     """The pictures of a table, and the columns of these names; None: "label", if it has one.
 
     A .csv or .tsv begins with the names of its columns. A cell holds a number, or several with
@@ -48,7 +48,7 @@ def read_table(
     `{"image": "a.jpg", "age": 31.5, "tags": [0, 1, 1]}`; arrays may nest, true is 1.
 
     Returns:
-        The pictures' names, and for each column its values, N×….
+        The pictures' names, for each column its values, N×…, and where each picture is named.
 
     Raises:
         DataError: the table can't be read or is empty; a column is missing; a cell is no number
@@ -93,7 +93,8 @@ def read_table(
             break
     if problems:
         raise DataError(problems[:MOST_PROBLEMS])
-    return files, {name: np.stack(arrays) for name, arrays in values.items()}
+    targets = {name: np.stack(arrays) for name, arrays in values.items()}
+    return files, targets, Listed(str(path), [line for line, _ in rows])
 
 
 def table_source(
@@ -108,8 +109,8 @@ def table_source(
         root: what is put before each picture's name as it is.
         options: as `PictureSource`.
     """
-    files, targets = read_table(path, names)
-    return TableSource([root + name for name in files], targets, **options)
+    files, targets, listed = read_table(path, names)
+    return TableSource([root + name for name in files], targets, listed=listed, **options)
 
 
 def _cells(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

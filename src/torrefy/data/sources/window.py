@@ -14,9 +14,12 @@ from torrefy.data.draws import Draws, mixed
 from torrefy.data.order import Order
 from torrefy.data.pictures import read_picture
 from torrefy.data.resize import resize
-from torrefy.data.sources.image_list import text_lines
+from torrefy.data.sources.image_list import named_at, text_lines
 from torrefy.data.sources.source import Item, Source, label_of
-from torrefy.errors import DataError, Place, RecordError
+from torrefy.errors import DataError, PictureError, Place, RecordError
+
+MOST_PIXELS = 1 << 31
+"""What a window's edges are below."""
 
 
 class Window(NamedTuple):
@@ -28,6 +31,8 @@ class Window(NamedTuple):
     y1: int
     x2: int
     y2: int
+    line: int = 0
+    """Of the window file."""
 
 
 class WindowSource(Source):
@@ -40,12 +45,17 @@ class WindowSource(Source):
     """
 
     def __init__(
-        self, foreground: Sequence[Window], background: Sequence[Window], fg_fraction: float
+        self,
+        foreground: Sequence[Window],
+        background: Sequence[Window],
+        fg_fraction: float,
+        path: Path | str = "",
     ) -> None:
-        """Take the windows of both kinds."""
+        """Take the windows of both kinds, and the file that they are from."""
         self.foreground = list(foreground)
         self.background = list(background)
         self.fg_fraction = fg_fraction
+        self.path = str(path)
 
     def __len__(self) -> int:
         return len(self.background) + len(self.foreground)
@@ -63,8 +73,17 @@ class WindowSource(Source):
     def item(self, index: int) -> Item:
         """The picture, the label, and the window."""
         window = self.window(index)
-        picture = read_picture(window.file).transpose(2, 0, 1)
-        return picture, label_of(window.label), np.array(window[2:], np.int64)
+        try:
+            picture = read_picture(window.file, streams=False).transpose(2, 0, 1)
+        except PictureError as error:
+            raise error if not window.line else named_at(self.place(index), error) from None
+        box = (window.x1, window.y1, window.x2, window.y2)
+        return picture, label_of(window.label), np.array(box, np.int64)
+
+    def place(self, index: int) -> Place:
+        """The line of the window file."""
+        line = self.window(index).line
+        return Place(self.path, line, 1) if line else super().place(index)
 
     def instead(self, index: int) -> int:
         """The next window of the same kind."""
@@ -284,8 +303,12 @@ def read_windows(
         (count,) = _numbers(_next(rest, path, what), path, what, 1)
         for _ in range(int(count)):
             number, line = _next(rest, path, "a window")
-            label, overlap, *box = _numbers((number, line), path, "class overlap x1 y1 x2 y2", 6)
-            window = Window(root + name, int(label), *(int(edge) for edge in box))
+            what = "class overlap x1 y1 x2 y2"
+            label, overlap, *box = _numbers((number, line), path, what, 6)
+            if max(map(abs, box)) >= MOST_PIXELS:
+                raise _wrong(path, number, what, line)
+            x1, y1, x2, y2 = map(int, box)
+            window = Window(root + name, int(label), x1, y1, x2, y2, number)
             if overlap >= fg_threshold:
                 if window.label < 1:
                     raise _wrong(path, number, "a class above 0 for a foreground window", line)
