@@ -121,3 +121,52 @@ class HandWrittenResNet(nn.Module):
         """Pictures to probabilities."""
         y = self.pool(self.blocks(self.stem(x)))
         return torch.softmax(self.fc(y.flatten(1)), 1)
+
+
+def caffenet_prototxt(batch: int) -> str:
+    """CaffeNet's training net without its data layer (Krizhevsky et al. 2012, as Caffe's)."""
+    lines = [
+        'name: "CaffeNet"',
+        'layer { name: "data" type: "Input" top: "data" input_param { '
+        f"shape {{ dim: {batch} dim: 3 dim: 227 dim: 227 }} }} }}",
+        'layer { name: "label" type: "Input" top: "label" input_param { '
+        f"shape {{ dim: {batch} }} }} }}",
+    ]
+    bottom = "data"
+
+    def add(kind: str, name: str, parameters: str = "", in_place: bool = False) -> None:
+        nonlocal bottom
+        top = bottom if in_place else name
+        lines.append(
+            f'layer {{ name: "{name}" type: "{kind}" bottom: "{bottom}" top: "{top}" '
+            f"{parameters} }}"
+        )
+        bottom = top
+
+    filler = 'weight_filler { type: "gaussian" std: 0.01 }'
+    pool, norm = (
+        "pooling_param { pool: MAX kernel_size: 3 stride: 2 }",
+        "lrn_param { local_size: 5 }",
+    )
+    convolutions = (
+        ("96 kernel_size: 11 stride: 4", True), ("256 kernel_size: 5 pad: 2 group: 2", True),
+        ("384 kernel_size: 3 pad: 1", False), ("384 kernel_size: 3 pad: 1 group: 2", False),
+        ("256 kernel_size: 3 pad: 1 group: 2", None),
+    )  # fmt: skip
+    for i, (given, pooled) in enumerate(convolutions, 1):
+        parameters = f"convolution_param {{ num_output: {given} {filler} }}"
+        add("Convolution", f"conv{i}", parameters)
+        add("ReLU", f"relu{i}", in_place=True)
+        if pooled is not False:
+            add("Pooling", f"pool{i}", pool)
+        if pooled:
+            add("LRN", f"norm{i}", norm)
+    for i, outputs in ((6, 4096), (7, 4096), (8, 1000)):
+        add("InnerProduct", f"fc{i}", f"inner_product_param {{ num_output: {outputs} {filler} }}")
+        if i < 8:
+            add("ReLU", f"relu{i}", in_place=True)
+            add("Dropout", f"drop{i}", in_place=True)
+    lines.append(
+        'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc8" bottom: "label" top: "loss" }'
+    )
+    return "\n".join(lines)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tests.cli.conftest import Run
 
+from torrefy.data.normalise.statistics import Statistics
 from torrefy.data.transform import read_mean
 
 pytest.importorskip("lmdb")
@@ -152,3 +153,71 @@ def test_a_table_is_shown_with_its_label_if_it_has_one(run: Run, pets: Path) -> 
     assert json.loads(run("data", "show", "t.csv", "--json").output)["labels"] == {"3": 1}
     (pets / "t.csv").write_text("image,age\npets/cat/a.png,1 2\n")
     assert "labels   \n" in run("data", "show", "t.csv").output
+
+
+LAYER = """layer { name: "data" type: "ImageData" top: "data" top: "label" %s
+  transform_param { crop_size: 4 mirror: true scale: 0.5 recipe: "none of these" }
+  image_data_param { source: "pets" batch_size: 2 } }
+"""
+
+
+def test_statistics_of_a_source_are_written_and_told(run: Run, pets: Path) -> None:
+    result = run("data", "stats", "pets", "--workers", "0")
+    assert result.output == (
+        "pictures    3 of 3x4x6\n"
+        "mean        30 20 10\n"
+        "std         0 0 8.16497\n"
+        "wrote stats.safetensors\n"
+        'transform_param { statistics: "stats.safetensors" normalise: STANDARDISE }\n'
+    )
+    found = Statistics.read(pets / "stats.safetensors")
+    assert (found.source, found.transform, found.seed) == ("pets", "", 0)
+    assert found.components is None
+
+
+def test_statistics_of_a_layer_are_of_what_it_gives(run: Run, pets: Path) -> None:
+    train, test = (LAYER % f"include {{ phase: {p} }}" for p in ("TRAIN", "TEST"))
+    (pets / "net.prototxt").write_text(train + test.replace('"pets"', '"nothing"'))
+    options = ("--whiten", "zca", "--components", "2", "--pictures", "seen/of", "-o", "s")
+    result = run("data", "stats", "net.prototxt", *options, "--workers", "0", "--json")
+    told = json.loads(result.output)
+    assert told["ok"] is True
+    assert (told["pictures"], told["shape"], told["mean"]) == (3, [3, 4, 4], [15, 10, 5])
+    assert (told["components"], told["method"]) == (2, "exact")
+    assert told["variance"] == pytest.approx(1)
+    assert told["notes"] == []
+    names = ("mean", "std", "components", "spectrum", "whitened")
+    assert told["written"] == ["s", *(f"seen/of/{name}.png" for name in names)]
+    sizes = []
+    for name in told["written"][1:]:
+        with Image.open(pets / name) as picture:
+            sizes.append(picture.size)
+    tile = 98
+    assert sizes == [(tile, tile), (tile, tile), (2 * tile, tile), (1000, 400),
+                     (3 * tile, 2 * tile)]  # fmt: skip
+    assert Statistics.read(pets / "s").transform == "scale: 0.5"
+
+
+def test_statistics_that_can_not_be_made_are_refused(run: Run, pets: Path) -> None:
+    def told(*arguments: str) -> str:
+        result = run("data", "stats", *arguments, "--workers", "0")
+        assert result.exit_code == 1
+        assert not (pets / "stats.safetensors").exists()
+        return result.stderr
+
+    (pets / "two.prototxt").write_text(LAYER % "" + (LAYER % "").replace('"data" ', '"other" ', 1))
+    told_of = "two.prototxt: there are 2 data layers in phase train. Say which: data, other.\n"
+    assert told("two.prototxt") == told_of
+    assert told("two.prototxt", "--layer", "othr") == (
+        'two.prototxt: there is no data layer "othr" in phase train. Did you mean "other"?\n'
+    )
+    (pets / "none.prototxt").write_text('layer { name: "a" type: "Silence" }')
+    assert told("none.prototxt") == "none.prototxt: there is no data layer in phase train\n"
+    assert run("data", "stats", "pets", "--epsilon", "1").exit_code == 2
+    Image.new("RGB", (6, 5)).save(pets / "pets/dog/c d.png")
+    assert told("pets") == (
+        "pets/dog/c d.png: the picture is 3x5x6, and the first one 3x4x6; statistics take "
+        "pictures of one size. Take them from a layer with crop_size, or resize the pictures.\n"
+    )
+    (pets / "pets/dog/c d.png").write_bytes(b"")
+    assert told("pets") == "pets/dog/c d.png: the file is empty\n"

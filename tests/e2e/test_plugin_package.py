@@ -1,10 +1,15 @@
-"""A new plugin package, installed by pip: its layer is listed, trains and exports."""
+"""A new plugin package, installed by pip: its layer is listed, trains and exports.
+
+Its augmentation is listed, drawn and trained with, too.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from PIL import Image
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Venv
@@ -21,6 +26,16 @@ layer { name: "ip2" type: "InnerProduct" bottom: "snake1" top: "ip2"
 layer { name: "loss" type: "EuclideanLoss" bottom: "ip2" bottom: "y" top: "loss"
   include { phase: TRAIN } }
 """
+PICTURES = """name: "pictures"
+layer { name: "data" type: "ImageData" top: "data" top: "label"
+  image_data_param { source: "list.txt" batch_size: 2 shuffle: true }
+  transform_param { augmentation { type: "Solarize" solarize_param { min: 200 } } } }
+layer { name: "ip1" type: "InnerProduct" bottom: "data" top: "ip1"
+  inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip1" bottom: "label" top: "loss" }
+"""
+SOLVER = """net: "pictures.prototxt" base_lr: 0.0001 lr_policy: "fixed" max_iter: 2
+  snapshot_after_train: false"""
 STEPS = """
 import torch
 import torrefy
@@ -68,6 +83,24 @@ def test_a_new_package_is_installed_listed_trained_and_exported(
     assert difference is not None, told
     assert float(difference[1]) < 1e-5
     assert (tmp_path / "net.onnx").stat().st_size > 0
+
+    page = run("torrefy", "data", "augmentations", "Solarize")
+    assert page.startswith("Solarize\n\n255 ")
+    assert "x where x is at least a threshold" in page
+    assert "the least threshold, of 255" in page
+    for i in range(2):
+        Image.new("RGB", (12, 8), (90 * i, 100, 255)).save(tmp_path / f"{i}.png")
+    (tmp_path / "list.txt").write_text("0.png 0\n1.png 1\n")
+    (tmp_path / "pictures.prototxt").write_text(PICTURES)
+    (tmp_path / "solver.prototxt").write_text(SOLVER)
+    assert run("torrefy", "check", "--phase", "train", "pictures.prototxt").endswith("train\n")
+    told = run("torrefy", "data", "preview", "pictures.prototxt", "--count", "2")
+    assert told.startswith("wrote preview.png: layer data, ")
+    with Image.open(tmp_path / "preview.png") as sheet:
+        colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 16)}
+    # As they are, and with their blue of 255 turned to 0: thresholds are 255 at most.
+    assert {(0, 100, 255), (90, 100, 255), (0, 100, 0), (90, 100, 0)} <= colours
+    assert "trained at iteration 2" in run("torrefy", "train", "solver.prototxt")
 
     assert " passed" in run("pytest", "-q", "-p", "no:cacheprovider", cwd=package)
     run("pip", "uninstall", "--quiet", "--yes", "acme-tones")

@@ -69,6 +69,12 @@ def test_from_prototxt_to_answers(folder: Path) -> None:
     assert len(table.stdout.splitlines()) == 6
     assert table.stderr.startswith("photos/broken.jpg: ")
     assert table.stderr.splitlines()[-1] == "1 of 4 pictures could not be read"
+    flipped = torrefy_command("classify", "net.onnx", "photos/0.png", "--tta", "flip", cwd=folder)
+    assert flipped.stdout.splitlines()[0] == "photos/0.png (mean of 2 versions: flip)"
+    told = json.loads(torrefy_command(
+        "classify", "net.onnx", "photos/0.png", "--tta", "flip", "--json", cwd=folder
+    ).stdout)  # fmt: skip
+    assert told["tta"] == {"of": "flip", "versions": 2, "seed": 0}
 
 
 @pytest.mark.parametrize(

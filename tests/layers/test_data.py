@@ -36,6 +36,19 @@ def built(text: str, phase: str = "train", **given: Any) -> Built:
     return diagnose(definition_of(text), State(phase), **given)[1]
 
 
+def test_how_many_components_there_are_only_the_statistics_tell() -> None:
+    params = (
+        "data_param { batch_size: 2 } transform_param { crop_size: 9 force_color: true "
+        'statistics: "s" normalise: %s }'
+    )
+    found = built(data("Data", params % "PCA"))
+    assert [str(problem) for problem in found.missing] == [
+        'net.prototxt:1:1: layer "data": the shape of "data" is known only from the data (batch '
+        '2, 1x1). Give it as --shape data=2xKx1x1, or shapes={"data": (2, K, 1, 1)}.'
+    ]
+    assert built(data("Data", params % "ZCA")).shapes["data"] == (2, 3, 9, 9)
+
+
 @pytest.mark.parametrize(
     ("kind", "params", "shape"),
     [

@@ -13,6 +13,8 @@ from torrefy.errors import DefinitionError, LayerError
 from torrefy.graph import State
 from torrefy.net.net import Net, compile_net
 from torrefy.schema import new_message, parse_text
+from torrefy.testing.gradients import check_gradients
+from torrefy.testing.use import Use
 
 
 def net_of(kind: str, *shapes: str, params: str = "", tops: int = 1) -> Net:
@@ -214,3 +216,102 @@ def test_top_k_of_too_few_classes_is_told() -> None:
     assert message_of("Accuracy", "2x3", "2", params="accuracy_param { top_k: 4 }") == (
         'net.prototxt:3:97: layer "op": top_k 4 of 3 classes'
     )
+
+
+# --- Probabilities in place of labels ---
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels"), [("6x4", "6x4"), ("6x4x1x1", "6x4"), ("2x4x3", "2x4x3")]
+)
+@pytest.mark.parametrize(
+    ("params", "over"), [("", 6), ("loss_param { normalization: NONE }", 1)]
+)  # fmt: skip
+def test_softmax_loss_takes_probabilities(scores: str, labels: str, params: str, over: int) -> None:
+    net = net_of("SoftmaxWithLoss", scores, labels, params=params)
+    shape = [int(n) for n in scores.split("x")]
+    x = (3 * torch.randn(shape)).requires_grad_()
+    t = torch.rand(shape)
+    t /= t.sum(1, keepdim=True)
+    loss = net(a=x, b=t.reshape([int(n) for n in labels.split("x")]))["top0"]
+    expected = F.cross_entropy(x, t, reduction="sum") / over
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    mine, x.grad = x.grad, None
+    expected.backward()
+    torch.testing.assert_close(mine, x.grad)
+
+
+def test_softmax_losss_gradients_for_probabilities_are_those_of_finite_differences() -> None:
+    def unnormalised(values: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [values[0], values[1].detach().abs()]
+
+    check_gradients(
+        Use("SoftmaxWithLoss", [(5, 4), (5, 4)], feed=unnormalised, below={1: 1}, phase="train")
+    )
+    net = net_of("SoftmaxWithLoss", "2x3", "2x3")
+    target = torch.rand(2, 3, requires_grad=True)
+    net(a=torch.randn(2, 3, requires_grad=True), b=target)["top0"].backward()
+    assert target.grad is None
+
+
+def test_probabilities_that_are_one_class_cost_what_its_label_costs() -> None:
+    x, label = 300 * torch.randn(8, 4), torch.arange(8) % 4
+    plain, soft = net_of("SoftmaxWithLoss", "8x4", "8"), net_of("SoftmaxWithLoss", "8x4", "8x4")
+    torch.testing.assert_close(
+        soft(a=x, b=F.one_hot(label, 4).float())["top0"], plain(a=x, b=label.float())["top0"]
+    )
+
+
+def test_the_second_top_holds_probabilities_here_too() -> None:
+    net = net_of("SoftmaxWithLoss", "2x3", "2x3", tops=2)
+    x = torch.randn(2, 3)
+    torch.testing.assert_close(net(a=x, b=torch.ones(2, 3))["top1"], x.softmax(1))
+
+
+def test_with_one_class_a_column_is_still_labels() -> None:
+    net = net_of("SoftmaxWithLoss", "3x1", "3x1")
+    assert net(a=torch.randn(3, 1), b=torch.zeros(3, 1))["top0"] == 0
+    with pytest.raises(LayerError, match="there is a label 1, but the 1 classes are 0 to 0"):
+        net(a=torch.randn(3, 1), b=torch.ones(3, 1))
+
+
+def test_probabilities_can_not_be_ignored() -> None:
+    told = message_of(
+        "SoftmaxWithLoss", "2x3", "2x3", params="loss_param { ignore_label: 255 }"
+    )  # fmt: skip
+    assert told.partition(": ")[2] == (
+        'layer "op": there is an ignore_label, but bottom 1 of 2x3 holds probabilities, not labels'
+    )
+
+
+def test_probabilities_have_no_weights() -> None:
+    told = message_of("SoftmaxWithLoss", "2x3", "2x3", "2")
+    assert told.partition(": ")[2] == (
+        'layer "op": there are weights, but bottom 1 of 2x3 holds probabilities, not labels'
+    )
+
+
+def test_probabilities_of_other_classes_are_told() -> None:
+    told = message_of("SoftmaxWithLoss", "2x3", "2x5")
+    assert told.partition(": ")[2] == (
+        'layer "op": bottom 1 of 2x5 has 10 labels, but bottom 0 of 2x3 takes 2: one for each '
+        "place along all axes but axis 1. Or the probabilities of the classes: 2x3."
+    )
+
+
+def test_losses_that_take_labels_alone_say_where_probabilities_go() -> None:
+    assert message_of("HingeLoss", "2x3", "2x3").partition(": ")[2] == (
+        'layer "op": bottom 1 of 2x3 has 6 labels, but bottom 0 of 2x3 takes 2: one for each '
+        "place along all axes but axis 1. Probabilities, as Mixup makes them, go to "
+        "SoftmaxWithLoss and Accuracy."
+    )
+
+
+def test_the_right_class_of_probabilities_is_the_likeliest() -> None:
+    net = net_of("Accuracy", "4x3", "4x3", tops=2)
+    scores = torch.tensor([[9, 1, 0], [1, 9, 0], [9, 1, 0], [0, 1, 9.0]])
+    labels = torch.tensor([[0.7, 0.3, 0], [0.7, 0.3, 0], [0.5, 0.5, 0], [0.2, 0, 0.8]])
+    found = net(a=scores, b=labels)
+    assert found["top0"] == 0.75
+    torch.testing.assert_close(found["top1"], torch.tensor([2 / 3, 0.0, 1.0]))

@@ -105,6 +105,48 @@ def test_slips_with_a_model_are_told(model: Path) -> None:
         onnx.run({"data": np.zeros((1, 1, 5, 5), np.float32)})
 
 
+LARGER = "width: 28 height: 28 resize_width: 33 resize_height: 35 colour: GRAY mean: 128"
+
+
+@pytest.fixture
+def larger(lenet: Path, tmp_path: Path) -> Path:
+    """A model whose pictures are resized to more than it takes."""
+    recipe = Recipe(preprocessor=Preprocessor.from_text(LARGER), output="prob")
+    export_onnx(torrefy.load_net(lenet, seed=0), tmp_path / "larger.onnx", recipe=recipe)
+    return tmp_path / "larger.onnx"
+
+
+@pytest.mark.parametrize(
+    ("tta", "count"),
+    [("flip", 2), ("oversample", 10), (["Rotation min: -20 max: 20", "Flip"], 8)],
+)
+@pytest.mark.parametrize("batch", [1, 7, 32])
+def test_the_answer_for_versions_is_the_mean_of_their_answers(
+    larger: Path, pictures: list[Path], tta: str | list[str], count: int, batch: int
+) -> None:
+    classifier = torrefy.Classifier(larger, tta=tta)
+    assert classifier.versions is not None
+    assert len(classifier.versions) == count
+    answers = list(classifier.classify(pictures, top=10, batch=batch))
+    assert [answer.path for answer in answers] == pictures
+    for answer in answers:
+        given = classifier.preprocessor.read(answer.path, classifier.versions)
+        assert given.shape == (count, 1, 28, 28)
+        expected = classifier.predict(given).mean(axis=0)
+        scores = {guess.index: guess.score for guess in answer.guesses}
+        np.testing.assert_allclose([scores[i] for i in range(10)], expected, atol=1e-6)
+        assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_ten_crops_are_refused_where_a_picture_is_taken_whole(model: Path) -> None:
+    with pytest.raises(TorrefyError) as error:
+        torrefy.Classifier(model, tta="oversample")
+    assert str(error.value) == (
+        "oversample crops pictures that are larger than the net's input, but those of this model "
+        "are resized to 28x28, which it takes whole. flip goes, or augmentations."
+    )
+
+
 @pytest.mark.gpu
 def test_a_model_runs_on_the_gpu(model: Path, pictures: list[Path]) -> None:
     torch = pytest.importorskip("torch")

@@ -13,7 +13,8 @@ from torrefy.testing import new_plugin
 
 FILES = {
     ".gitignore", "README.md", "pyproject.toml", "src/sea_shells/__init__.py",
-    "src/sea_shells/layers.py", "tests/test_layers.py",
+    "src/sea_shells/augmentations.py", "src/sea_shells/layers.py", "tests/test_augmentations.py",
+    "tests/test_layers.py",
 }  # fmt: skip
 
 

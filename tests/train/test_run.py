@@ -8,15 +8,22 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
-from tests.train.conftest import NET
+from tests.data.conftest import lmdb
+from tests.train.conftest import NET, SOLVER
 
+from torrefy.data.normalise.compute import compute_statistics
+from torrefy.data.sources.datum import write_datum
+from torrefy.data.sources.memory import ArraySource
 from torrefy.errors import TorrefyError
 from torrefy.train.history import History, Row
 from torrefy.train.run import RunFolder
 from torrefy.train.solver import Solver
 from torrefy.train.tensorboard import TensorBoard
+
+__all__ = ["lmdb"]
 
 Make = Callable[..., Solver]
 MORE = "display: 5 test_iter: 2 test_interval: 10 "
@@ -50,6 +57,39 @@ def test_a_run_keeps_what_is_needed_to_repeat_it(make: Make, folder: Path) -> No
     with Image.open(run / "curves.png") as picture:
         assert picture.size == (1200, 500)
     assert "Iteration 5, lr = 0.1" in (run / "train.log").read_text().splitlines()
+
+
+def test_a_run_keeps_the_statistics_that_its_data_are_normalised_by(
+    folder: Path, lmdb: Callable[..., Path]
+) -> None:
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (40, 1, 3, 3), np.uint8)
+    pictures[::2, :, 0] //= 4  # what there is to learn
+    records = [(b"%08d" % i, write_datum(one, i % 2)) for i, one in enumerate(pictures)]
+    source = ArraySource(pictures)
+    compute_statistics(source, whiten=True, epsilon=1e-3).write(folder / "stats.safetensors")
+    (folder / "of_test").mkdir()
+    compute_statistics(source, whiten=True).write(folder / "of_test/stats.safetensors")
+    data = (
+        'layer { name: "data" type: "Data" top: "data" top: "label" include { phase: %s } '
+        f'data_param {{ source: "{lmdb(records)}" backend: LMDB batch_size: 20 }} '
+        'transform_param { statistics: "%s" normalise: PCA } }'
+    )
+    (folder / "net.prototxt").write_text(
+        data % ("TRAIN", "stats.safetensors")
+        + data % ("TEST", "of_test/stats.safetensors")
+        + 'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" '
+        'inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }'
+        'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }'
+    )
+    (folder / "solver.prototxt").write_text(SOLVER + "test_iter: 2 test_interval: 30 ")
+    solver = Solver("solver.prototxt", run="one", loading={"workers": 0})
+    assert solver.net.inputs["data"] == (20, 9, 1, 1)
+    solver.solve()
+    for kept, name in (("", ""), ("2-", "of_test/")):
+        written = (folder / f"one/{kept}stats.safetensors").read_bytes()
+        assert written == (folder / f"{name}stats.safetensors").read_bytes()
+    assert float(solver.scores[0]["loss"]) < 0.4
 
 
 def test_a_resumed_run_goes_on_with_its_history(make: Make, folder: Path) -> None:

@@ -15,12 +15,15 @@ from torrefy.cli.output import (
     problem_json,
     problem_line,
 )
+from torrefy.cli.tta import as_json as tta_json
+from torrefy.cli.tta import told, tta_options, versions_of
 from torrefy.errors import PictureError, Problem, TorrefyError
 
 
 @click.command(
     epilog="\b\nExample:\n  torrefy classify squeezenet_v1.1 cat.png\n"
-    "  find photos -name '*.jpg' | torrefy classify --top 1 net.onnx -"
+    "  find photos -name '*.jpg' | torrefy classify --top 1 net.onnx -\n"
+    "  torrefy classify --tta oversample squeezenet_v1.1 cat.png"
 )
 @click.argument("model")
 @click.argument("pictures", nargs=-1, required=True, metavar="PICTURE...")
@@ -29,6 +32,7 @@ from torrefy.errors import PictureError, Problem, TorrefyError
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, metavar="N",
               help="Pictures that are computed at once.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
+@tta_options
 @json_option
 @click.pass_context
 def command(
@@ -39,6 +43,9 @@ def command(
     top: int,
     batch: int,
     device: str,
+    tta: tuple[str, ...],
+    tta_count: int | None,
+    tta_seed: int,
     as_json: bool,
 ) -> None:
     """Say what is in pictures.
@@ -49,12 +56,13 @@ def command(
     """
     from torrefy.data.pictures import find_pictures
 
+    versions = versions_of(tta, tta_count, tta_seed)
     found = find_pictures(pictures, sys.stdin)
     if not found:
         raise TorrefyError("there are no pictures to classify")
     from torrefy.runtime.classifier import Classifier
 
-    classifier = Classifier(model, device)
+    classifier = Classifier(model, device, tta=versions)
     problems: list[Problem] = []
 
     def broken(error: PictureError) -> None:
@@ -70,23 +78,24 @@ def command(
             {
                 "ok": not problems,
                 "model": model,
+                "tta": tta_json(versions),
                 "pictures": results,
                 "problems": [problem_json(problem) for problem in problems],
             }
         )
     else:
         for answer in answers:
-            _print(answer)
+            _print(answer, told(versions) if versions else "")
     if problems:
         if not as_json and len(found) > 1:
             click.echo(f"{len(problems)} of {len(found)} pictures could not be read", err=True)
         ctx.exit(1)
 
 
-def _print(answer: Any) -> None:
+def _print(answer: Any, told: str) -> None:
     from rich.table import Table
 
-    click.echo(one_line(str(answer.path)))
+    click.echo(one_line(f"{answer.path}{f' ({told})' if told else ''}"))
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(justify="right")
     table.add_column(overflow="fold")

@@ -1,4 +1,4 @@
-"""`torrefy data`: databases fetched and built, their means, and what is in them."""
+"""`torrefy data`: databases fetched and built, their statistics, and what is in them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from torrefy.cli import augmentations
 from torrefy.cli.output import (
     console,
     json_option,
@@ -19,6 +20,9 @@ from torrefy.cli.output import (
     write_file,
 )
 
+if TYPE_CHECKING:
+    from torrefy.data.normalise.statistics import Statistics
+
 
 @click.group(
     epilog="\b\nExample:\n"
@@ -27,7 +31,7 @@ from torrefy.cli.output import (
     "  torrefy data fetch mnist",
 )
 def command() -> None:
-    """Fetch and build databases, compute their means, and look at them."""
+    """Fetch and build databases, compute their statistics, and look at them."""
 
 
 @command.command(epilog="\b\nExample:\n  torrefy data fetch\n  torrefy data fetch mnist\n"
@@ -225,6 +229,110 @@ def mean(*, source: str, target: str | None, root: str, bad: str, as_json: bool)
 
 
 @command.command(
+    epilog="\b\nExample:\n  torrefy data stats train_val.prototxt -o stats.safetensors\n"
+    "  torrefy data stats photos/ --whiten zca --pictures seen/"
+)
+@click.argument("source", metavar="SOURCE|DEFINITION")
+@click.option("-o", "--output", default="stats.safetensors", show_default=True, metavar="FILE",
+              help="The file to write.")  # fmt: skip
+@click.option("--layer", default="", metavar="NAME",
+              help="The data layer, where the definition has several.")  # fmt: skip
+@click.option("--whiten", type=click.Choice(["pca", "zca"]),
+              help="Find what whitening takes, too; the file is good for both.")  # fmt: skip
+@click.option("--components", type=click.IntRange(1), metavar="N",
+              help="How many components are kept (else: all of pictures of up to 4096 values, "
+              "256 of larger ones).")  # fmt: skip
+@click.option("--epsilon", type=click.FloatRange(0), default=1e-5, show_default=True,
+              help="What is added to eigenvalues before they are divided by.")  # fmt: skip
+@click.option("--sample", type=click.IntRange(1), metavar="N", help="Look at so many pictures.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Of the sample.")  # fmt: skip
+@click.option("--pictures", metavar="FOLDER",
+              help="Write pictures there: mean, deviation, components, whitened.")  # fmt: skip
+@click.option("--root", default="", metavar="TEXT", help="What is put before names in a list.")
+@click.option("--workers", type=click.IntRange(0), metavar="N",
+              help="Processes that read (else: a core each but one, 4 at most).")  # fmt: skip
+@json_option
+def stats(
+    *,
+    source: str,
+    output: str,
+    layer: str,
+    whiten: str | None,
+    components: int | None,
+    epsilon: float,
+    sample: int | None,
+    seed: int,
+    pictures: str | None,
+    root: str,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Compute statistics of training pictures, for `transform_param { statistics: … }`.
+
+    They are of the pictures as the data layer of DEFINITION in phase train gives them, cropped at
+    the centre and not augmented; or of those of SOURCE as they are, which is an LMDB, a LevelDB, a
+    list, a table, or a folder with a sub-folder for each class.
+    """
+    from torrefy.data.normalise.compute import compute_statistics, first_pictures
+    from torrefy.data.normalise.normaliser import what_changes_values, without_chance
+    from torrefy.data.normalise.pictures import SAMPLES, draw_pictures
+    from torrefy.data.open import find_layer, open_path, open_source, open_transform
+    from torrefy.schema import read_text, upgrade
+
+    if (components or epsilon != 1e-5) and not whiten:
+        raise click.UsageError("--components and --epsilon go with --whiten")
+    transform, said = None, ""
+    if source.endswith(".prototxt"):
+        spec = without_chance(find_layer(upgrade(read_text(source)), "train", layer))
+        opened = open_source(spec, "test")
+        transform = open_transform(spec, "test")
+        said = what_changes_values(spec)
+    else:
+        opened = open_path(source, root=root)
+    with _progress("reading", min(len(opened), sample or len(opened))) as told:
+        found = compute_statistics(
+            opened,
+            transform=transform,
+            whiten=whiten is not None,
+            components=components,
+            epsilon=epsilon,
+            sample=sample,
+            seed=seed,
+            workers=workers,
+            about=(said, source),
+            told=told,
+        )
+    found.write(output)
+    drawn = {}
+    if pictures is not None:
+        drawn = draw_pictures(found, first_pictures(opened, transform, SAMPLES))
+        Path(pictures).mkdir(parents=True, exist_ok=True)
+        for name, data in drawn.items():
+            write_file(Path(pictures, name), data)
+    written = [output, *(str(Path(pictures or "", name)) for name in drawn)]
+    notes = list(found.notes())
+    if as_json:
+        print_json({"ok": True, **_statistics_json(found), "notes": notes, "written": written})
+        return
+    shape = "x".join(map(str, found.shape))
+    click.echo(f"pictures    {found.count:,} of {shape}")
+    click.echo(f"mean        {_numbers(found.channel_mean)}")
+    click.echo(f"std         {_numbers(found.channel_std)}")
+    if found.eigenvalues is not None:
+        click.echo(
+            f"components  {len(found.eigenvalues):,} of {found.mean.size:,}, "
+            f"{100 * found.explained:.4g}% of the variance; {found.method}"
+        )
+    for note in notes:
+        click.echo(one_line(f"note: {note}"))
+    for name in written:
+        click.echo(one_line(f"wrote {name}"))
+    kind = whiten.upper() if whiten else "STANDARDISE"
+    click.echo(one_line(f'transform_param {{ statistics: "{output}" normalise: {kind} }}'))
+
+
+@command.command(
     epilog="\b\nExample:\n  torrefy data show train_lmdb\n"
     "  torrefy data show --sheet sheet.png --first 100 train_lmdb"
 )
@@ -340,6 +448,27 @@ def verify(
             click.echo(one_line(line))
     if found.wrong:
         click.get_current_context().exit(1)
+
+
+command.add_command(augmentations.preview)
+command.add_command(augmentations.listing)
+
+
+def _numbers(values: Any) -> str:
+    return " ".join(f"{value:.6g}" for value in values)
+
+
+def _statistics_json(found: Statistics) -> dict[str, Any]:
+    values = found.eigenvalues
+    return {
+        "pictures": found.count,
+        "shape": list(found.shape),
+        "mean": found.channel_mean.tolist(),
+        "std": found.channel_std.tolist(),
+        "components": None if values is None else len(values),
+        "variance": None if values is None else found.explained,
+        "method": found.method or None,
+    }
 
 
 def _classes(source: str) -> Sequence[str]:

@@ -15,6 +15,7 @@ from torrefy.errors import TorrefyError
 
 if TYPE_CHECKING:
     from torrefy.data.recipe import Recipe
+    from torrefy.export.front import Front
     from torrefy.export.onnx import ExportReport
     from torrefy.net.net import Net
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 @click.option("--preprocessing", metavar="FILE",
               help="A prototxt of what is done to a picture, to travel with the file.")  # fmt: skip
 @click.option("--labels", metavar="FILE", help="The classes, a line each, to travel with the file.")
+@click.option("--with-statistics", "statistics", metavar="DEFINITION",
+              help="Build the statistics in that a data layer of this train_val has: the file "
+              "then takes pictures of 0..255.")  # fmt: skip
+@click.option("--layer", default="", metavar="NAME", help="That layer, where there are several.")
 @click.option("--fresh", multiple=True, metavar="LAYER",
               help="A layer (or pattern) that the weights may have nothing for.")  # fmt: skip
 @click.option("--no-weights", is_flag=True, help="Export the values that the fillers make.")
@@ -46,6 +51,8 @@ def command(
     blobs: tuple[str, ...],
     preprocessing: str | None,
     labels: str | None,
+    statistics: str | None,
+    layer: str,
     fresh: tuple[str, ...],
     no_weights: bool,
     tolerance: float,
@@ -76,11 +83,22 @@ def command(
             raise click.UsageError("give the weights too, or --no-weights")
         net = load_net(model, weights, fresh=fresh, **state)
         recipe = _recipe(net, preprocessing, labels, blobs or list(net.outputs))
-    report = export_onnx(net, output, blobs=blobs or None, recipe=recipe, tolerance=tolerance)
+    front = _front(net, statistics, layer) if statistics else None
+    report = export_onnx(
+        net, output, blobs=blobs or None, recipe=recipe, front=front, tolerance=tolerance
+    )
     if as_json:
         print_json(_as_json(report))
     else:
         _print(report)
+
+
+def _front(net: Net, definition: str, layer: str) -> Front:
+    from torrefy.data.open import find_layer
+    from torrefy.export.front import Front
+    from torrefy.schema import read_text, upgrade
+
+    return Front(find_layer(upgrade(read_text(definition)), "test", layer, normalised=True), net)
 
 
 def _recipe(

@@ -115,6 +115,7 @@ def _check_net(
     definition: Definition, states: Sequence[State], chosen: Chosen, options: dict[str, Any]
 ) -> Checked:
     """A net in some states. What is found in all of them is told as it is, else where it is."""
+    from torrefy.data.augment.read import augmentation_problems
     from torrefy.lint.run import choose_rules, lint_net
 
     rules = choose_rules(*chosen)
@@ -130,6 +131,10 @@ def _check_net(
         for warning in lint_net(graph, found.shapes, rules):
             warnings.setdefault(warning, []).append(state)
         notes += [*graph.notes, *map(str, found.missing)]
+    everywhere = [state for state, _, _ in built]
+    whole = built[0][1].definition  # upgraded
+    for i in range(len(whole.message.layer)):
+        problems.update(dict.fromkeys(augmentation_problems(whole, i), everywhere))
     counts = (f"{count(len(graph.nodes), 'layer')} in {_name(state)}" for state, graph, _ in built)
     told = [replace(p, message=_within(p.message, at, built)) for p, at in problems.items()]
     traps = [

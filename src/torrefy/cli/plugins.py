@@ -49,7 +49,7 @@ def command(ctx: click.Context, *, as_json: bool) -> None:
 )  # fmt: skip
 @json_option
 def new(*, name: str, folder: Path, as_json: bool) -> None:
-    """Write a plugin package NAME with one layer, that passes its own tests at once."""
+    """Write a plugin package NAME, with a layer and an augmentation, that passes its tests."""
     from torrefy.testing.scaffold import new_plugin
 
     files = new_plugin(name, folder)
@@ -66,7 +66,11 @@ def new(*, name: str, folder: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, *, name: str, as_json: bool) -> None:
-    """Hold the plugin NAME to the rules: it loads, its layers are documented, run and export."""
+    """Hold the plugin NAME to the rules.
+
+    It loads; its layers are documented, run and export; its augmentations draw by `draws` alone,
+    and move points, boxes and masks with the pixels.
+    """
     names = [plugin.name for plugin in manager().plugins if not plugin.built_in]
     if name not in names:
         raise TorrefyError(f'there is no plugin "{name}"', hint=did_you_mean(name, names))

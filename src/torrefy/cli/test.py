@@ -8,11 +8,14 @@ from typing import Any
 import click
 
 from torrefy.cli.output import json_option, one_line, print_json
+from torrefy.cli.tta import as_json as tta_json
+from torrefy.cli.tta import told, tta_options, versions_of
 
 
 @click.command(
     epilog="\b\nExample:\n  torrefy test train_val.prototxt net.caffemodel\n"
-    "  torrefy test train_val.prototxt net.caffemodel --iterations 100 --device cuda"
+    "  torrefy test train_val.prototxt net.caffemodel --iterations 100 --device cuda\n"
+    "  torrefy test train_val.prototxt net.caffemodel --tta flip"
 )
 @click.argument("definition")
 @click.argument("weights")
@@ -33,6 +36,7 @@ from torrefy.cli.output import json_option, one_line, print_json
 @click.option("--level", type=int, default=0, metavar="N", help="The net's level.")
 @click.option("--allow-python", multiple=True, metavar="MODULE.CLASS",
               help="A class that Python layers may run.")  # fmt: skip
+@tta_options
 @json_option
 def command(
     *,
@@ -47,13 +51,18 @@ def command(
     stages: tuple[str, ...],
     level: int,
     allow_python: tuple[str, ...],
+    tta: tuple[str, ...],
+    tta_count: int | None,
+    tta_seed: int,
     as_json: bool,
 ) -> None:
     """Average a net's outputs over its test data.
 
     The net is that of phase test, its data what its data layers name; WEIGHTS must hold all of
-    its layers. What counts in the loss is shown with its weight, as `caffe test` does.
+    its layers. What counts in the loss is shown with its weight, as `caffe test` does. With --tta
+    what the net makes of the versions of a picture is averaged before it meets the labels.
     """
+    versions = versions_of(tta, tta_count, tta_seed)
     from torrefy.train.scores import score
 
     loading: dict[str, Any] = {"bad": bad_images}
@@ -68,6 +77,7 @@ def command(
         level=level,
         loading=loading,
         allow_python=allow_python,
+        tta=versions,
         precision=precision,
         channels_last=channels_last,
     )
@@ -77,8 +87,11 @@ def command(
             for name, blob in found.blobs.items()
         }
         passed = {"skipped": found.skipped.items, "times_skipped": found.skipped.times}
-        print_json({"ok": True, "iterations": found.iterations, "blobs": blobs, **passed})
+        result = {"ok": True, "iterations": found.iterations, "tta": tta_json(versions)}
+        print_json({**result, "blobs": blobs, **passed})
         return
+    if versions is not None:
+        click.echo(one_line(told(versions)))
     for name, blob in found.blobs.items():
         weight = found.loss_weights.get(name, 0.0)
         for value in blob.flatten().tolist():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torrefy.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from torrefy.data.augment.augmentation import Augmentation, BatchAugmentation
     from torrefy.data.open import SourceType
 
 
@@ -16,3 +17,13 @@ def torrefy_sources() -> tuple[SourceType, ...]:
     from torrefy.data.open import BUILT_IN  # here: pictures alone need no torch
 
     return BUILT_IN
+
+
+@hookimpl
+def torrefy_augmentations() -> list[type[Augmentation] | type[BatchAugmentation]]:
+    """The built-in augmentations."""
+    from torrefy.data.augment import affine, colour, crops, mixing, pixels
+
+    return [
+        *affine.BUILT_IN, *crops.BUILT_IN, *colour.BUILT_IN, *pixels.BUILT_IN, *mixing.BUILT_IN
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 
 import numpy as np
@@ -44,6 +45,40 @@ class Draws:
         """A whole number from 0 to count − 1."""
         self._state = (self._state + _STEP) & _MASK
         return _mix(self._state) % count
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+        """A number from `low` on, below `high`."""
+        return low + (high - low) * (self.below(1 << 53) / (1 << 53))
+
+    def log_uniform(self, low: float, high: float) -> float:
+        """A number whose logarithm is uniform: as often half as twice."""
+        return math.exp(self.uniform(math.log(low), math.log(high)))
+
+    def chance(self, probability: float) -> bool:
+        """Whether what happens so often happens now."""
+        return self.uniform() < probability
+
+    def normal(self, mean: float = 0.0, deviation: float = 1.0) -> float:
+        """A number of the normal law (Box and Muller 1958)."""
+        radius = math.sqrt(-2 * math.log(1 - self.uniform()))
+        return mean + deviation * radius * math.cos(2 * math.pi * self.uniform())
+
+    def beta(self, alpha: float, beta: float) -> float:
+        """A number from 0 to 1 of the beta law, as the share of one of two of the gamma law."""
+        one, other = self._log_gamma(alpha), self._log_gamma(beta)
+        high = max(one, other)  # of numbers so small that only their logarithms can be held
+        return math.exp(one - high) / (math.exp(one - high) + math.exp(other - high))
+
+    def _log_gamma(self, shape: float) -> float:
+        """The logarithm of a number of the gamma law (Marsaglia and Tsang 2000)."""
+        if shape < 1:
+            return self._log_gamma(shape + 1) + math.log(1 - self.uniform()) / shape
+        d = shape - 1 / 3
+        while True:
+            x = self.normal()
+            v = (1 + x / math.sqrt(9 * d)) ** 3
+            if v > 0 and math.log(1 - self.uniform()) < x * x / 2 + d * (1 - v + math.log(v)):
+                return math.log(d * v)
 
 
 def permutation(count: int, *numbers: int) -> NDArray[np.int64]:

@@ -7,11 +7,12 @@ import itertools
 import math
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,11 +26,34 @@ from torrefy.data.order import Order
 from torrefy.data.sources.source import Item, Source
 from torrefy.errors import DataError, PictureError, RecordError, TorrefyError
 
+if TYPE_CHECKING:
+    from torrefy.data.augment.batch import BatchAugmenter
+    from torrefy.data.augment.versions import Versions
+
 Transform = Callable[[Item, Draws], Item]
 """Makes of an item what the net sees."""
 
 PARENT_LOOKED_FOR = 0.5
 """Seconds after which a worker looks whether the process that trains is still there."""
+
+
+@runtime_checkable
+class BatchTransform(Protocol):
+    """A transform whose last step is done to all pictures of a batch at once, which is faster."""
+
+    def __call__(self, item: Item, draws: Draws) -> Item:
+        """All of it, to an item."""
+        ...
+
+    def each(self, item: Item, draws: Draws) -> Item:
+        """All but the last step, to an item; the picture is float32."""
+        ...
+
+    def whole(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The last step, to a batch of what `each` made."""
+        ...
+
+
 MOST_SKIPPED = 1000
 """How many bad items in a row are passed over before the source counts as broken."""
 
@@ -67,6 +91,7 @@ class Loader:
         world: int = 1,
         bad: str = "fail",
         labels: Mapping[str, LabelLimit] | None = None,
+        mix: BatchAugmenter | None = None,
     ) -> None:
         """Say what batches are made of; nothing is read before the first is asked for.
 
@@ -87,6 +112,7 @@ class Loader:
             bad: "fail": an item that can't be used is an error. "skip": the next one is taken in
                 its place, and `bad` and `skipped` count.
             labels: which labels are right, by the name of the top; None: any.
+            mix: what is done to each batch, after its labels were looked at; None: nothing.
 
         Raises:
             DataError: an argument is wrong, or the source can't serve batches of this size.
@@ -109,6 +135,8 @@ class Loader:
         """Whether another item is taken in place of a bad one."""
         self.skipped = 0
         """How often another item was taken in place of a bad one."""
+        self.versions: Versions | None = None
+        """What the transform makes of each picture, if it makes several of one."""
         self._position = 0
         try:
             self._making = _Making(
@@ -118,6 +146,7 @@ class Loader:
                 transform=transform,
                 skip=self.skips,
                 labels=labels or {},
+                mix=mix,
                 name=name,
             )
         except TorrefyError as error:
@@ -303,14 +332,20 @@ class _Making(Dataset[_Batch]):
         transform: Transform | None,
         skip: bool,
         labels: Mapping[str, LabelLimit],
+        mix: BatchAugmenter | None,
         name: str,
     ) -> None:
         self.source = source
         self.batch_size = batch_size
         self.tops = tops
         self.transform = transform
+        self.whole: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+        if isinstance(transform, BatchTransform):
+            self.transform, self.whole = transform.each, transform.whole
         self.skip = skip
-        self.labels = dict(labels)
+        mixed_labels = mix.label_classes if mix else {}
+        self.labels = {top: LabelLimit(n, None) for top, n in mixed_labels.items()} | dict(labels)
+        self.mix = mix
         self.name = name
         self.chance = 0
         """The seed of crops and mirroring."""
@@ -331,7 +366,10 @@ class _Making(Dataset[_Batch]):
                 made.append(item)
                 indices.append(index)
                 skipped += passed
-            return _Batch(self._stacked(made, indices), bad, skipped)
+            tensors = self._stacked(made, indices)
+            if self.mix is not None:
+                self._mix(self.mix, tensors, Draws(mixed(self.chance, 1), start))
+            return _Batch(tensors, bad, skipped)
         except TorrefyError as error:
             return _Batch({}, bad, 0, error.within(layer=self.name))
 
@@ -388,11 +426,22 @@ class _Making(Dataset[_Batch]):
                         place=self.source.place(index),
                         hint="Crop or resize them, or take batches of 1.",
                     )
+            if i == 0 and self.whole is not None:
+                parts = list(self.whole(np.stack(parts)))
             tensors[top] = _empty((len(parts), *parts[0].shape))
             batch = tensors[top].numpy()
             for place, part in enumerate(parts):
                 batch[place] = part
         return tensors
+
+    def _mix(self, mix: BatchAugmenter, tensors: dict[str, Tensor], draws: Draws) -> None:
+        arrays = {top: tensor.numpy() for top, tensor in tensors.items()}
+        made = dict(arrays)
+        mix(made, draws)
+        for top, array in made.items():
+            if array is not arrays[top]:
+                tensors[top] = _empty(array.shape)
+                tensors[top].numpy()[...] = array
 
 
 def _check_label(label: NDArray[Any], limit: LabelLimit) -> None:
@@ -442,6 +491,9 @@ _LEFT = [getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGUSR1") if ha
 
 
 def _begin_worker(_: int) -> None:
+    if "cv2" in sys.modules:
+        # One thread a worker. 1 would wait for threads that a fork doesn't have, for ever.
+        sys.modules["cv2"].setNumThreads(0)
     for number in _LEFT:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

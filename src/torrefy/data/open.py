@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
+from torrefy.data.augment.batch import BatchAugmenter
+from torrefy.data.augment.read import UNREAD, asks, read_augmenter, read_batch_augmentations
 from torrefy.data.loader import Loader, Transform
+from torrefy.data.normalise.normaliser import Normalised, Normaliser
 from torrefy.data.pictures import STORED
 from torrefy.data.sources.hdf5 import HDF5Source, read_files
 from torrefy.data.sources.image_list import list_source
@@ -21,8 +24,13 @@ from torrefy.data.sources.table import SUFFIXES as TABLES
 from torrefy.data.sources.table import table_source
 from torrefy.data.sources.window import WindowSource, WindowTransformer, read_windows
 from torrefy.data.transform import Transformer, read_mean
-from torrefy.errors import DataError, TorrefyError, did_you_mean
+from torrefy.errors import DataError, Place, TorrefyError, did_you_mean
+from torrefy.graph.state import state_of
 from torrefy.plugins import named
+from torrefy.schema import Definition
+
+if TYPE_CHECKING:
+    from torrefy.data.augment.versions import Versions
 
 TYPES = ("Data", "HDF5Data", "ImageData", "MemoryData", "WindowData")
 """Caffe's layer types that read data; `source_types` has those of plugins, too."""
@@ -78,9 +86,65 @@ def open_transform(spec: Any, phase: str, folder: Path | str = ".") -> Transform
     window_data_param, not from transform_param, as in Caffe.
     """
     try:
-        return _type_of(spec).transform(spec, phase, Path(folder))
+        kind = _type_of(spec)
+        if spec.type in UNREAD and asks(spec):
+            read_augmenter(spec)  # refuses: this type would pass over it
+        transform = kind.transform(spec, phase, Path(folder))
+        normaliser = Normaliser.from_layer(spec, folder)
+        return transform if normaliser is None else Normalised(transform, normaliser)
     except TorrefyError as error:
         raise error.within(layer=spec.name) from None
+
+
+def open_mix(spec: Any, phase: str) -> BatchAugmenter | None:
+    """What a data layer does to each batch: in phase train, Mixup and its kin; None: nothing.
+
+    Raises:
+        DataError: an augmentation is wrong, or the layer has not the tops that it needs.
+    """
+    if phase != "train" or not asks(spec):
+        return None
+    try:
+        made = read_batch_augmentations(spec)
+        return BatchAugmenter(made, list(spec.top)) if made else None
+    except TorrefyError as error:
+        raise error.within(layer=spec.name) from None
+
+
+def find_layer(
+    definition: Definition, phase: str, name: str = "", *, normalised: bool = False
+) -> Any:
+    """The data layer of a net, as its LayerParameter.
+
+    Args:
+        definition: the net's, upgraded.
+        phase: "train" or "test": where the layer is.
+        name: which it is, where there are several.
+        normalised: look at those alone that have statistics.
+
+    Raises:
+        DataError: there is none of that name, none at all, or several and no name.
+    """
+    state, place = state_of(definition.message, phase), Place(definition.source.file)
+    layers = [
+        layer
+        for layer in definition.message.layer
+        if layer.type in source_types()
+        and state.keeps(layer)
+        and (layer.transform_param.statistics or not normalised)
+    ]
+    names = [layer.name for layer in layers]
+    what = "data layer with statistics" if normalised else "data layer"
+    if name and name not in names:
+        hint = did_you_mean(name, names) or f"There are {', '.join(names) or 'none'}."
+        told = f'there is no {what} "{name}" in phase {phase}'
+        raise DataError(told, place=place, hint=hint)
+    found = [layer for layer in layers if layer.name == name] if name else layers
+    if len(found) != 1:
+        told = f"there are {len(found)} {what}s" if found else f"there is no {what}"
+        hint = f"Say which: {', '.join(names)}." if found else ""
+        raise DataError(f"{told} in phase {phase}", place=place, hint=hint)
+    return found[0]
 
 
 def batch_size_of(spec: Any) -> int:
@@ -135,6 +199,7 @@ def open_loader(
     *,
     source: Source | None = None,
     arrays: Arrays = None,
+    versions: Versions | None = None,
     **options: Any,
 ) -> Loader:
     """The loader of a data layer's batches: one tensor for each of its tops.
@@ -145,6 +210,8 @@ def open_loader(
         folder: what the files in it are relative to.
         source: items from elsewhere than the layer says; they are transformed as it says.
         arrays: what a MemoryData layer holds.
+        versions: those that are made of each picture, where the layer transforms pictures: the
+            first top is then N×V×C×H×W, and the loader's `versions` say so.
         options: as `Loader` takes them: seed, workers, rank, world, bad, labels, …
 
     Raises:
@@ -152,14 +219,24 @@ def open_loader(
     """
     if source is None:
         source = open_source(spec, phase, folder, arrays=arrays)
-    return Loader(
+    transform = open_transform(spec, phase, folder)
+    if versions is not None and isinstance(transform, Transformer):
+        if versions.crops and not transform.crop:
+            raise DataError(
+                f"{versions.name} takes crops, but there is no crop_size", layer=spec.name
+            )
+        transform.versions = versions
+    loader = Loader(
         source,
         batch_size=batch_size_of(spec),
         tops=list(spec.top),
-        transform=open_transform(spec, phase, folder),
+        transform=transform,
+        mix=open_mix(spec, phase),
         name=spec.name,
         **options,
     )
+    loader.versions = getattr(transform, "versions", None)
+    return loader
 
 
 def _open_data(spec: Any, folder: Path, arrays: Arrays) -> Source:

@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from torrefy.data.pictures import read_picture
-from torrefy.errors import DefinitionError, PictureError, Place, Problem
+from torrefy.errors import DefinitionError, PictureError, Place, Problem, TorrefyError
 from torrefy.schema import new_message, parse_text, write_text
+
+if TYPE_CHECKING:
+    from torrefy.data.augment.versions import Versions
 
 MESSAGE = "torrefy.Preprocessing"
 
@@ -102,6 +105,56 @@ class Preprocessor:
             PictureError: an array of another kind, or a picture so narrow that resizing it would
                 take more than MOST_PIXELS.
         """
+        resized = self._resized(picture)
+        top = (resized.shape[1] - self.height) // 2
+        left = (resized.shape[2] - self.width) // 2
+        return self._seen(resized, top, left)
+
+    def versions(self, picture: NDArray[np.uint8], versions: Versions) -> NDArray[np.float32]:
+        """Versions of a picture, V×C×H×W, each made as the picture alone is.
+
+        Crops are taken of the resized picture, and that is augmented.
+
+        Raises:
+            PictureError: as for the picture alone; or an augmentation makes it smaller than the
+                crop.
+        """
+        # Augmentations take blue first.
+        order = slice(None, None, -1 if self.colour == "RGB" else 1)
+        made = []
+        for seen, version in versions.of(self._resized(picture)[order]):
+            size = seen.shape[-2:]
+            top, left = version.place(size, (self.height, self.width))
+            if top < 0 or left < 0:
+                raise PictureError(
+                    f"{versions.name} makes the picture {size[1]}x{size[0]}, smaller than the "
+                    f"net's {self.width}x{self.height}"
+                )
+            values = self._seen(seen[order], top, left)
+            made.append(values[..., ::-1] if version.mirrored else values)
+        return np.stack(made)
+
+    def check_versions(self, versions: Versions) -> None:
+        """Refuse crops of pictures that are only as large as the net's input.
+
+        Raises:
+            TorrefyError: they are.
+        """
+        message = self.message
+        resized = (message.resize_width, message.resize_height)
+        if (
+            versions.crops
+            and message.resize == message.STRETCH
+            and resized in ((0, 0), (self.width, self.height))
+        ):
+            raise TorrefyError(
+                f"{versions.name} crops pictures that are larger than the net's input, but those "
+                f"of this model are resized to {self.width}x{self.height}, which it takes whole",
+                hint="flip goes, or augmentations.",
+            )
+
+    def _resized(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """H×W×C bytes to C×H×W, resized."""
         wanted = picture.dtype == np.uint8 and picture.ndim == 3
         if not wanted or picture.shape[2] != self.channels or not picture.size:
             shape = "x".join(map(str, picture.shape))
@@ -120,10 +173,12 @@ class Preprocessor:
             flat = picture[..., 0] if self.channels == 1 else picture
             image = Image.fromarray(flat).resize(resized, self._resampling)
             picture = np.asarray(image).reshape(resized[1], resized[0], self.channels)
-        top = (resized[1] - self.height) // 2
-        left = (resized[0] - self.width) // 2
-        cropped = picture[top : top + self.height, left : left + self.width]
-        values = cropped.transpose(2, 0, 1).astype(np.float32)
+        return picture.transpose(2, 0, 1)
+
+    def _seen(self, picture: NDArray[Any], top: int, left: int) -> NDArray[np.float32]:
+        """A crop of C×H×W, less the mean, times the scale."""
+        cropped = picture[:, top : top + self.height, left : left + self.width]
+        values = cropped.astype(np.float32)
         values -= self._mean
         values *= self._scale
         return np.ascontiguousarray(values)
@@ -138,14 +193,15 @@ class Preprocessor:
         scale = max(to_width / width, to_height / height)
         return max(to_width, round(width * scale)), max(to_height, round(height * scale))
 
-    def read(self, path: Path | str) -> NDArray[np.float32]:
-        """Read a picture file and make it C×H×W for the net.
+    def read(self, path: Path | str, versions: Versions | None = None) -> NDArray[np.float32]:
+        """Read a picture file and make it C×H×W for the net; of versions, V×C×H×W.
 
         Raises:
             PictureError: the file can't be read as a picture; it is named.
         """
         try:
-            return self(read_picture(path, self.colour))
+            picture = read_picture(path, self.colour)
+            return self(picture) if versions is None else self.versions(picture, versions)
         except PictureError as error:
             raise error.within(place=Place(str(path))) from None
 
@@ -156,7 +212,7 @@ class Batch:
 
     paths: tuple[Path, ...]
     pictures: NDArray[np.float32]
-    """N, C, H, W; in the order of `paths`."""
+    """N, C, H, W, or N, V, C, H, W of V versions; in the order of `paths`."""
 
 
 def read_batches(
@@ -166,6 +222,7 @@ def read_batches(
     *,
     broken: Callable[[PictureError], None] | None = None,
     workers: int | None = None,
+    versions: Versions | None = None,
 ) -> Iterator[Batch]:
     """Read pictures in their order, a few threads ahead of whoever takes the batches.
 
@@ -177,6 +234,7 @@ def read_batches(
             picture is in no batch. Without it the first broken picture's error is raised.
         workers: threads (Pillow decodes and resizes outside Python's lock); by default one for
             each processor, at most 8.
+        versions: what is made of each picture; None: it alone.
     """
     if size < 1:
         raise ValueError(f"size must be 1 or more, found {size}")
@@ -187,7 +245,7 @@ def read_batches(
 
     def submit(count: int) -> None:
         for _, path in zip(range(count), queue, strict=False):
-            ahead.append((Path(path), pool.submit(preprocessor.read, path)))
+            ahead.append((Path(path), pool.submit(preprocessor.read, path, versions)))
 
     try:
         submit(size + 2 * workers)

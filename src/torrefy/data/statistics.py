@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from torrefy.data.sources.source import Source
-from torrefy.errors import DataError, PictureError, RecordError
+from torrefy.errors import DataError, PictureError, Place, RecordError
 
 CAPTION = 14
 """Pixels of a line below a picture on a sheet."""
@@ -156,13 +156,7 @@ def contact_sheet(
             pen.line((left, top, right, bottom), CROSS)
             pen.line((left, bottom, right, top), CROSS)
             continue
-        if picture.ndim != 3:
-            raise DataError("its items are no pictures", place=source.place(index))
-        if picture.dtype != np.uint8:
-            low, high = float(picture.min()), float(picture.max())
-            picture = ((picture - low) * (255 / ((high - low) or 1))).astype(np.uint8)
-        shown = picture[::-1] if len(picture) == 3 else picture[:1].repeat(3, axis=0)
-        tile = Image.fromarray(np.ascontiguousarray(shown.transpose(1, 2, 0)))
+        tile = as_image(picture, source.place(index))
         tile.thumbnail((size, size))
         sheet.paste(tile, (left, top))
         told = _caption(rest[0], classes) if rest else ""
@@ -170,6 +164,21 @@ def contact_sheet(
             told = told[:-1]
         pen.text((left, top + size), told, "black", font)
     return np.asarray(sheet)
+
+
+def as_image(picture: NDArray[Any], place: Place) -> Image.Image:
+    """A picture to look at: bytes as they are, floats from their smallest value to their largest.
+
+    Raises:
+        DataError: it is none; `place` tells which.
+    """
+    if picture.ndim != 3:
+        raise DataError("its items are no pictures", place=place)
+    if picture.dtype != np.uint8:
+        low, high = float(picture.min()), float(picture.max())
+        picture = ((picture - low) * (255 / ((high - low) or 1))).astype(np.uint8)
+    shown = picture[::-1] if len(picture) == 3 else picture[:1].repeat(3, axis=0)
+    return Image.fromarray(np.ascontiguousarray(shown.transpose(1, 2, 0)))
 
 
 def _caption(label: NDArray[Any], classes: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torrefy import __version__
 from torrefy.data.labels import label_limits
 from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
+from torrefy.export.front import Front, shapes_with
 from torrefy.net.fold import fold
 from torrefy.net.net import Net
 from torrefy.net.program import needed_nodes
@@ -65,6 +66,7 @@ def export_onnx(
     *,
     blobs: Iterable[str] | None = None,
     recipe: Recipe | None = None,
+    front: Front | None = None,
     opset: int = OPSET,
     tolerance: float = TOLERANCE,
 ) -> ExportReport:
@@ -80,6 +82,8 @@ def export_onnx(
         path: the file; a file there is replaced.
         blobs: which blobs are outputs; None: the net's outputs.
         recipe: preprocessing and labels that the file shall carry.
+        front: what a data layer does to pictures, to be part of the file, which then takes
+            pictures of 0..255; None: nothing.
         opset: ONNX's operator set.
         tolerance: the largest difference allowed between PyTorch and ONNX Runtime: absolute, or
             relative to the output's largest value where that is above 1.
@@ -109,14 +113,18 @@ def export_onnx(
             )
     if not path.parent.is_dir():
         raise ExportError(f"there is no folder {path.parent}", place=place)
+    if front is not None and recipe is not None:
+        front.check(recipe)
     folded = fold(net, outputs).cpu()
-    program, notes = _translate(folded, outputs, opset)
+    if front is not None:
+        front.put_before(folded.program(outputs), folded)
+    program, notes = _translate(folded, outputs, opset, shapes_with(front, folded))
     model = program.model_proto
     names = _finish(model, folded, outputs, recipe or Recipe(name=net.graph.name))
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             written = _write(model, Path(folder) / path.name)
-            difference, blob = _compare(net, written, names, tolerance, recipe)
+            difference, blob = _compare(net, written, names, tolerance, recipe, front=front)
             shapes = OnnxModel(written)
             size = sum(file.stat().st_size for file in Path(folder).iterdir())
             for file in sorted(Path(folder).iterdir(), reverse=True):  # the weights first
@@ -137,9 +145,11 @@ def export_onnx(
     )
 
 
-def _translate(net: Net, outputs: Sequence[str], opset: int) -> tuple[Any, tuple[str, ...]]:
+def _translate(
+    net: Net, outputs: Sequence[str], opset: int, inputs: Mapping[str, Sequence[int]]
+) -> tuple[Any, tuple[str, ...]]:
     """PyTorch's exporter at work: with any batch size if the net takes any, else with its own."""
-    shapes = list(net.inputs.values())
+    shapes = [tuple(shape) for shape in inputs.values()]
     several = [(s[0] + 1, *s[1:]) if s else s for s in shapes]
     why = ""
     if any(shapes) and all(0 not in s for s in several):
@@ -242,7 +252,13 @@ def _write(model: Any, path: Path) -> Path:
 
 
 def _compare(
-    net: Net, path: Path, names: dict[str, str], tolerance: float, recipe: Recipe | None
+    net: Net,
+    path: Path,
+    names: dict[str, str],
+    tolerance: float,
+    recipe: Recipe | None,
+    *,
+    front: Front | None,
 ) -> tuple[float, str]:
     """The largest difference between net and file, and its output.
 
@@ -266,9 +282,13 @@ def _compare(
                 )
                 for name, shape in model.inputs.items()
             }
+            fed = dict(inputs)
+            if front is not None:
+                inputs[front.blob] = front.samples(random, len(inputs[front.blob]))
+                fed[front.blob] = front.expected(inputs[front.blob])
             _reset(net)
             with torch.no_grad():
-                expected = net.run(inputs, list(names.values()))
+                expected = net.run(fed, list(names.values()))
             found = model.run(inputs)
             for name, blob in names.items():
                 difference, scale = _distance(found[name], expected[blob])

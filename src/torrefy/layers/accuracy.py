@@ -17,12 +17,16 @@ class Accuracy(Labelled):
     Tops: a scalar, and on request the share for each class (C numbers). As in Caffe a tie counts
     against the right class, `ignore_label` is left out, and the share of nothing is 0. There is
     no gradient.
+
+    Beyond Caffe, labels of the scores' own shape are probabilities, as Mixup makes them: the right
+    class is then the likeliest, the first of several.
     """
 
     param = "accuracy_param"
     example = "accuracy_param { top_k: 5 }"
     example_bottoms = ((2, 8), (2,))
     tops = (1, 2)
+    takes_probabilities = True
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the labels' number and top_k."""
@@ -39,6 +43,8 @@ class Accuracy(Labelled):
         """Count the right ones."""
         x, label = bottoms
         with torch.no_grad():
+            if self.probabilities(x.shape, label.shape):
+                label = label.reshape(x.shape).argmax(self.along)
             scores, classes = self.predictions(x, label)
             self.check_classes(classes, scores.shape[1])
             counts = torch.ones_like(classes, dtype=torch.bool)

@@ -72,6 +72,9 @@ class SoftmaxWithLoss(Labelled):
 
     Beyond Caffe the terms may have weights: a third bottom has one for each item or for each
     label, `loss_param { class_weight }` one for each class. They don't change what is divided by.
+    Beyond Caffe, labels of the scores' own shape (and more classes than one) are probabilities t,
+    as Mixup makes them: the loss is Σ −t log max(p, FLT_MIN), over the same numbers, and its
+    gradient p Σt − t. None of them can be ignored, and none goes to t.
     """
 
     param = "softmax_param"
@@ -80,6 +83,7 @@ class SoftmaxWithLoss(Labelled):
     loss = True
     bottoms = (2, 3)
     tops = (1, 2)
+    takes_probabilities = True
 
     def setup(self, *bottoms: Shape) -> None:
         """Check the shapes and read what counts."""
@@ -92,6 +96,28 @@ class SoftmaxWithLoss(Labelled):
         self.class_weights = class_weights(self, scores[self.along])
         for weights in bottoms[2:]:
             check_weights(self, weights, (scores[0], math.prod(label) // max(scores[0], 1)))
+
+        if self.probabilities(scores, label):
+            self.check_probabilities(label, len(bottoms))
+
+    def check_probabilities(self, label: Shape, bottoms: int) -> None:
+        """Refuse what only labels can have.
+
+        Raises:
+            LayerError: labels are left out, or weighted.
+        """
+        if self.ignore_label is not None:
+            raise self.error(
+                f"there is an ignore_label, but bottom 1 of {shape_text(label)} holds "
+                "probabilities, not labels",
+                field="loss_param.ignore_label",
+            )
+        if self.class_weights is not None or bottoms > 2:
+            raise self.error(
+                f"there are weights, but bottom 1 of {shape_text(label)} holds probabilities, not "
+                "labels",
+                field="bottom",
+            )
 
     def factors(self, bottoms: tuple[Tensor, ...], classes: Tensor) -> Tensor | None:
         """A weight for each label; None: all weigh 1."""
@@ -106,6 +132,8 @@ class SoftmaxWithLoss(Labelled):
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Compute the loss, and the probabilities where they are asked for."""
         x, label = bottoms[:2]
+        if self.probabilities(x.shape, label.shape):
+            return self.towards(x, label)
         scores, classes = self.predictions(x, label)
         # A half-precision number can't hold FLT_MIN.
         exact = torch.promote_types(x.dtype, torch.float32)
@@ -125,6 +153,17 @@ class SoftmaxWithLoss(Labelled):
         outer, inner = classes.shape[0], math.prod(classes.shape[1:])
         number = divisor(self.normalization, outer, inner, counts)
         loss = costs.sum() / number
+        if self.num_tops == 1:
+            return loss
+        return loss, torch.softmax(x.detach(), self.along, dtype=exact).to(x.dtype)
+
+    def towards(self, x: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The tops where the labels are probabilities."""
+        exact = torch.promote_types(x.dtype, torch.float32)
+        t = target.detach().reshape(x.shape).to(exact)
+        costs = clamped(-torch.log_softmax(x, self.along, dtype=exact), None, LARGEST)
+        outer, inner = math.prod(x.shape[: self.along]), math.prod(x.shape[self.along + 1 :])
+        loss = (t * costs).sum() / divisor(self.normalization, outer, inner, None)
         if self.num_tops == 1:
             return loss
         return loss, torch.softmax(x.detach(), self.along, dtype=exact).to(x.dtype)

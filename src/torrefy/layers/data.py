@@ -19,7 +19,7 @@ class DataLayer(Layer):
     def outline(self) -> list[Outline]:
         """A batch of items and one label for each."""
         batch = self.batch()
-        return [(batch, *self.item()), (batch,)][: self.num_tops]
+        return [(batch, *self.picture()), (batch,)][: self.num_tops]
 
     def batch(self) -> int | str:
         """The batch size."""
@@ -30,6 +30,12 @@ class DataLayer(Layer):
     def item(self) -> Outline:
         """The axes of one item: C×H×W."""
         raise NotImplementedError
+
+    def picture(self) -> Outline:
+        """One item as the net gets it: with PCA k numbers, which the file of statistics tells."""
+        transform = self.spec.transform_param
+        pca = transform.statistics and transform.normalise == transform.PCA
+        return ("K", 1, 1) if pca else self.item()
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         """What is fed to the net comes out unchanged."""
@@ -97,7 +103,7 @@ class ImageData(DataLayer):
         """As of all; what the columns of a table hold only the table knows."""
         if self.p.source.endswith((".csv", ".tsv", ".jsonl")):
             batch = self.batch()
-            return [(batch, *self.item()), *[(batch, "...")] * (self.num_tops - 1)]
+            return [(batch, *self.picture()), *[(batch, "...")] * (self.num_tops - 1)]
         if self.num_tops > 2:
             raise self.error(
                 f"{self.num_tops} tops, but a list tells only labels",

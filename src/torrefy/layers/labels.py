@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,17 +25,33 @@ class Labelled(Layer):
     """The axis of the classes."""
     ignore_label: int | None = None
     """The label that does not count; None: all count."""
+    takes_probabilities: ClassVar[bool] = False
+    """Whether bottom 1 may be probabilities of the scores' shape in place of class numbers."""
 
     def index_limit(self, bottom: int, shapes: Sequence[Shape]) -> int | None:
         """The labels are below the number of classes."""
-        return math.prod(shapes[0][self.along :][:1]) if bottom == 1 else None
+        if bottom != 1 or self.probabilities(*shapes[:2]):
+            return None
+        return math.prod(shapes[0][self.along :][:1])
+
+    def probabilities(self, scores: Shape, label: Shape) -> bool:
+        """Whether labels of that shape are probabilities. With one class they are class numbers.
+
+        Axes of 1 behind the classes may be left out: N×C for N×C×1×1.
+        """
+        behind = tuple(scores[len(label) :])
+        same = tuple(scores[: len(label)]) == tuple(label) and set(behind) <= {1}
+        return self.takes_probabilities and same and scores[self.along] > 1
 
     def check_labels(self, scores: Shape, label: Shape) -> None:
         """Hold the shapes of both bottoms against each other.
 
         Raises:
-            LayerError: there isn't one label for each prediction.
+            LayerError: there isn't one label for each prediction, nor probabilities where they
+                may be.
         """
+        if self.probabilities(scores, label):
+            return
         wanted = math.prod(scores[: self.along]) * math.prod(scores[self.along + 1 :])
         if math.prod(label) != wanted:
             raise self.error(
@@ -42,7 +59,16 @@ class Labelled(Layer):
                 f"{shape_text(scores)} takes {wanted}: one for each place along all axes but "
                 f"axis {self.along}",
                 field="bottom",
+                hint=self._about_probabilities(scores, label),
             )
+
+    def _about_probabilities(self, scores: Shape, label: Shape) -> str:
+        """What may be wrong with labels that look as if they were probabilities."""
+        if self.takes_probabilities and len(label) == len(scores):
+            return f"Or the probabilities of the classes: {shape_text(scores)}."
+        if not self.takes_probabilities and tuple(label) == tuple(scores):
+            return "Probabilities, as Mixup makes them, go to SoftmaxWithLoss and Accuracy."
+        return ""
 
     def predictions(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Scores as outer×classes×inner, labels as integers outer×inner.

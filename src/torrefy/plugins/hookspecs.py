@@ -144,6 +144,32 @@ def torrefy_train_callbacks() -> Iterable[type[Any]]:  # type: ignore[empty-body
 
 
 @hookspec
+def torrefy_augmentations() -> Iterable[type[Any]]:  # type: ignore[empty-body]
+    """Augmentations: `Augmentation` subclasses made with `@augmentation("Type")`. Since 0.1.
+
+    A data layer's text names them, in its transform_param: `augmentation { type: "Solarize"
+    solarize_param { above: 128 } }`; fields that a class declares become its parameters. The
+    module is imported whenever a text is read: what is dear, numpy too, is imported in the methods.
+    What is done to whole batches, labels too, is a `BatchAugmentation` and gives `mix`.
+
+    Example:
+        @augmentation("Solarize")
+        class Solarize(Augmentation):
+            "Turns bright pixels dark (Cubuk et al. 2019, arXiv:1805.09501)."
+            above: float = field(128.0, doc="the darkest value that is turned")
+
+            def apply(self, sample, drawn):
+                import numpy as np
+                picture = sample.picture
+                sample.picture = np.where(picture < self.above, picture, 255 - picture)
+
+        @hookimpl
+        def torrefy_augmentations():
+            return [Solarize]
+    """
+
+
+@hookspec
 def torrefy_zoo_paths() -> Iterable[Path]:  # type: ignore[empty-body]
     """Folders that hold zoo models, one folder a model with its card.prototxt. Since 0.1.
 

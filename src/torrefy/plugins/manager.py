@@ -23,7 +23,7 @@ from torrefy.plugins.hookspecs import PROJECT
 from torrefy.plugins.lazy import Lazy
 
 BUILT_IN = {
-    "torrefy.data": ("torrefy_sources",),
+    "torrefy.data": ("torrefy_sources", "torrefy_augmentations"),
     "torrefy.layers": ("torrefy_layers", "torrefy_fillers"),
     "torrefy.lint": ("torrefy_lint_rules",),
     "torrefy.train": ("torrefy_solvers", "torrefy_lr_policies", "torrefy_train_callbacks"),

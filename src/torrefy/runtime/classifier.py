@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from torrefy.errors import PictureError, TorrefyError
 from torrefy.runtime.session import OnnxModel
 from torrefy.zoo import find_card, pull
 from torrefy.zoo.recipe import recipe_of
+
+if TYPE_CHECKING:
+    from torrefy.data.augment.versions import Versions
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,14 @@ class Classifier:
     Args:
         model: a zoo model's name, or an .onnx file that Torrefy exported with preprocessing.
         device: "cpu" or "cuda".
+        tta: test-time augmentation: versions of each picture, whose outputs are averaged. "flip",
+            "oversample" (pycaffe's ten crops), a recipe, augmentations ("Rotation min: -10 max:
+            10"), or what `torrefy.data.augment.versions.read_versions` made. None: the picture
+            alone.
 
     Raises:
         TorrefyError: there is no such model, it can't be fetched, or its file doesn't say what
-            is done to a picture.
+            is done to a picture; or there are no such versions.
 
     Example:
         classifier = torrefy.Classifier("squeezenet_v1.1")
@@ -63,9 +70,21 @@ class Classifier:
             print(answer.path, answer.guesses[0].label)
     """
 
-    def __init__(self, model: str | Path, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: str | Path,
+        device: str = "cpu",
+        *,
+        tta: Versions | str | Sequence[str] | None = None,
+    ) -> None:
         """Load the model."""
         self.model = str(model)
+        self.versions: Versions | None = None
+        """What is made of each picture; None: it alone."""
+        if tta is not None:
+            from torrefy.data.augment.versions import read_versions  # here: it needs OpenCV
+
+            self.versions = read_versions(tta)
         engine, recipe = _open(model, device)
         if recipe.preprocessor is None:
             raise TorrefyError(
@@ -75,6 +94,8 @@ class Classifier:
         self._engine = engine
         self.recipe = recipe
         self.preprocessor: Preprocessor = recipe.preprocessor
+        if self.versions is not None:
+            self.preprocessor.check_versions(self.versions)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -109,12 +130,23 @@ class Classifier:
         Args:
             paths: the files.
             top: how many classes to name.
-            batch: pictures to a batch.
+            batch: pictures to a batch, each version of one counted.
             broken: called with the error of each picture that can't be read, and the rest go
                 on; without it the first such error is raised.
         """
-        for pictures in read_batches(paths, self.preprocessor, batch, broken=broken):
-            scores = self.predict(pictures.pictures)
+        count = len(self.versions) if self.versions else 1
+        read = read_batches(
+            paths,
+            self.preprocessor,
+            max(1, batch // count),
+            broken=broken,
+            versions=self.versions,
+        )
+        for pictures in read:
+            given = pictures.pictures.reshape(-1, *self.preprocessor.shape)
+            parts = [self.predict(given[i : i + batch]) for i in range(0, len(given), batch)]
+            each = np.concatenate(parts).reshape(len(pictures.paths), count, -1)
+            scores = each.mean(axis=1)
             for path, row in zip(pictures.paths, scores, strict=True):
                 yield Answer(path, self._best(row, top))
 

@@ -34,7 +34,10 @@ class _L(LayerFunctions):
         Bottoms: scores with the classes along `axis` (default 1), and a label for each prediction.
         Tops: a scalar, and on request the share for each class (C numbers). As in Caffe a tie counts
         against the right class, `ignore_label` is left out, and the share of nothing is 0. There is
-        no gradient."""
+        no gradient.
+
+        Beyond Caffe, labels of the scores' own shape are probabilities, as Mixup makes them: the right
+        class is then the likeliest, the first of several."""
     def ArgMax(
         self,
         *bottoms: Top,
@@ -940,7 +943,10 @@ class _L(LayerFunctions):
         cost 87.3365, and their gradient is still p − 1.
 
         Beyond Caffe the terms may have weights: a third bottom has one for each item or for each
-        label, `loss_param { class_weight }` one for each class. They don't change what is divided by."""
+        label, `loss_param { class_weight }` one for each class. They don't change what is divided by.
+        Beyond Caffe, labels of the scores' own shape (and more classes than one) are probabilities t,
+        as Mixup makes them: the loss is Σ −t log max(p, FLT_MIN), over the same numbers, and its
+        gradient p Σt − t. None of them can be ignored, and none goes to t."""
     def Split(
         self,
         *bottoms: Top,
@@ -1023,6 +1029,11 @@ class _L(LayerFunctions):
 
         Tops: N×3×S×S, S being `transform_param.crop_size`; and N labels. The tops are inputs of the
         net; `torrefy.data.open` reads the pictures. (Girshick et al. 2014, arXiv:1311.2524.)"""
+
+class _AugmentationTarget:
+    POINTS: int
+    BOXES: int
+    MASK: int
 
 class _Convolution:
     DEFAULT: int
@@ -1112,7 +1123,34 @@ class _TanH:
     CAFFE: int
     CUDNN: int
 
+class _Transformation:
+    MEAN: int
+    CHANNEL_MEAN: int
+    STANDARDISE: int
+    STANDARDISE_PIXELS: int
+    PCA: int
+    ZCA: int
+
+class _Warp:
+    BILINEAR: int
+    NEAREST: int
+    BICUBIC: int
+    REFLECT: int
+    CONSTANT: int
+    REPLICATE: int
+    WRAP: int
+
+class _fit_values:
+    STRETCH: int
+    COVER: int
+    CONTAIN: int
+
+class _labels_values:
+    CLASSES: int
+    TARGETS: int
+
 class _P(Enums):
+    AugmentationTarget: _AugmentationTarget
     Convolution: _Convolution
     Data: _Data
     Eltwise: _Eltwise
@@ -1129,6 +1167,10 @@ class _P(Enums):
     Sigmoid: _Sigmoid
     Softmax: _Softmax
     TanH: _TanH
+    Transformation: _Transformation
+    Warp: _Warp
+    fit_values: _fit_values
+    labels_values: _labels_values
 
 L: _L
 P: _P

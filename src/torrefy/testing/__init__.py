@@ -5,7 +5,8 @@
     def test_snake_is_sound():
         check_layer(Snake, bottoms=[(2, 3)], params="snake_param { a: 2 }")
 
-`check_layer` makes every check of one layer; `check_plugin` holds a whole plugin to the rules;
+`check_layer` makes every check of one layer, `check_augmentation` of one augmentation;
+`check_plugin` holds a whole plugin to the rules;
 `isolated_plugin` loads one without any other; `torrefy.testing.fixtures` has it for pytest.
 """
 
@@ -15,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torrefy.testing.augmentation import check_augmentation
     from torrefy.testing.gradients import check_gradients
     from torrefy.testing.isolated import isolated_plugin
     from torrefy.testing.layer import (
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Use": "torrefy.testing.use",
+    "check_augmentation": "torrefy.testing.augmentation",
     "check_docs": "torrefy.testing.layer",
     "check_example": "torrefy.testing.layer",
     "check_gradients": "torrefy.testing.gradients",
@@ -48,6 +51,7 @@ _HOMES = {
 
 __all__ = [
     "Use",
+    "check_augmentation",
     "check_docs",
     "check_example",
     "check_gradients",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from torrefy.data.augment.augmentation import Augmentation, BatchAugmentation
 from torrefy.errors import PluginError, Problem, TorrefyError, did_you_mean
 from torrefy.layers.base import Layer
 from torrefy.layers.fillers import Filler
@@ -20,6 +21,7 @@ from torrefy.plugins.manager import HOOKS
 from torrefy.schema import new_message, schema
 from torrefy.schema.compose import LAYER
 from torrefy.schema.fields import has_fields, is_fields
+from torrefy.testing.augmentation import check_augmentation
 from torrefy.testing.layer import check_docs, check_example, check_onnx, example_bottoms
 from torrefy.testing.use import Use
 
@@ -38,8 +40,9 @@ def check_plugin(name: str) -> list[Problem]:
 
     It is used, so that it loads and is for this plugin surface; its module imports no torch; its
     hooks give what they should; each layer has a docstring, docs of its fields, an example that
-    compiles, and exports to ONNX with the same numbers or says why not; and no name that it gives
-    is taken by something built in or by another plugin.
+    compiles, and exports to ONNX with the same numbers or says why not; each augmentation is sound
+    (`check_augmentation`); and no name that it gives is taken by something built in or by another
+    plugin.
 
     Args:
         name: as `torrefy plugins` lists it.
@@ -106,6 +109,11 @@ def _is_layer(thing: Any) -> bool:
     return isinstance(thing, type) and issubclass(thing, Layer) and bool(thing.type_name)
 
 
+def _is_augmentation(thing: Any) -> bool:
+    kinds = (Augmentation, BatchAugmentation)
+    return isinstance(thing, type) and issubclass(thing, kinds) and bool(thing.type_name)
+
+
 def _is_command(thing: Any) -> bool:
     import click
 
@@ -122,6 +130,10 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "torrefy_weight_formats": ("a WeightFormat", lambda thing: isinstance(thing, WeightFormat)),
     "torrefy_lint_rules": ("a Rule", lambda thing: isinstance(thing, Rule)),
     "torrefy_zoo_paths": ("the Path of a folder", lambda t: isinstance(t, Path) and t.is_dir()),
+    "torrefy_augmentations": (
+        'a subclass of Augmentation or BatchAugmentation made with @augmentation("Type")',
+        _is_augmentation,
+    ),
     "torrefy_commands": ("a click command", _is_command),
 }
 """What each hook should be given: in words, and the test of it."""
@@ -155,6 +167,7 @@ NAMES = {
     "torrefy_fillers": ("filler", "name"),
     "torrefy_weight_formats": ("format of weights", "name"),
     "torrefy_lint_rules": ("lint rule", "id"),
+    "torrefy_augmentations": ("augmentation", "type_name"),
     "torrefy_commands": ("command", "name"),
 }
 """What the things of a hook are, in words, and the attribute that names them."""
@@ -221,6 +234,17 @@ def _layers_are_whole(plugin: Plugin, given: Given) -> Iterator[Problem]:
             )
 
 
+def _augmentations_are_sound(plugin: Plugin, given: Given) -> Iterator[Problem]:
+    """Each augmentation is documented, drawn from `draws` alone, and moves targets with pixels."""
+    for one in given["torrefy_augmentations"]:
+        try:
+            cls = one.load()
+        except PluginError:
+            continue  # told where the kinds are
+        if _is_augmentation(cls) and issubclass(cls, Augmentation):
+            yield from _sound(check_augmentation, cls)
+
+
 def _sound(check: Callable[[Any], None], subject: Any) -> Iterator[Problem]:
     try:
         check(subject)
@@ -236,4 +260,5 @@ CHECKS: tuple[Check, ...] = (
     _gives_the_right_kinds,
     _collides,
     _layers_are_whole,
+    _augmentations_are_sound,
 )

@@ -24,8 +24,8 @@ RENAMED = {"gitignore": ".gitignore"}
 def new_plugin(name: str, folder: Path) -> list[Path]:
     """Write a plugin package that passes its own tests at once.
 
-    It has one layer type, its tests, and the entry point by which Torrefy finds it. The licence
-    is left to the author.
+    It has one layer type, one augmentation, their tests, and the entry point by which Torrefy
+    finds it. The licence is left to the author.
 
     Args:
         name: the package's name, "acme-layers"; its module is acme_layers.

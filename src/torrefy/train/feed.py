@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torrefy.data.augment.read import augmentation_problems
 from torrefy.data.labels import label_limits
 from torrefy.data.loader import Loader
 from torrefy.data.open import open_loader, source_types
-from torrefy.errors import DataError, Place, Problem, TorrefyError
+from torrefy.errors import DataError, Problem, TorrefyError
 from torrefy.layers.base import Shape
 from torrefy.net.net import Net
 from torrefy.schema import Definition
@@ -429,21 +430,25 @@ def feeds_for(
     feeds: dict[str, Feed] = {}
     problems: list[Problem] = []
     for layer in layers:
+        index = _index(definition, layer)
+        place = definition.place("layer", index)
         if layer.type not in source_types():
             hint = "Give the batches as feeds, or as test_feeds."
             told = f"its type, {layer.type}, names no data"
-            problems.append(Problem(told, _place(definition, layer), layer.name, hint))
+            problems.append(Problem(told, place, layer.name, hint))
+            continue
+        wrong = augmentation_problems(definition, index)
+        if wrong:
+            problems.extend(wrong)
             continue
         try:
             feeds[layer.name] = open_loader(layer, phase, seed=seed, **(options or {}))
         except TorrefyError as error:
-            placed = error.within(place=_place(definition, layer), layer=layer.name)
-            problems.extend(placed.problems)
+            problems.extend(error.within(place=place, layer=layer.name).problems)
     if problems:
         raise DataError(problems)
     return Joined(feeds, {layer.name: layer.top for layer in layers})
 
 
-def _place(definition: Definition, layer: Any) -> Place:
-    layers = list(definition.message.layer)
-    return definition.place("layer", next(i for i, one in enumerate(layers) if one == layer))
+def _index(definition: Definition, layer: Any) -> int:
+    return next(i for i, one in enumerate(definition.message.layer) if one == layer)

@@ -34,11 +34,11 @@ REFRESH = 10.0
 class RunFolder(Callback):
     """Keeps a folder for the run, which `torrefy train` has by default.
 
-    In it are: the solver's and the nets' texts as they were given; `run.json` with the command,
-    its folder, the seed, the device and all versions, once for each time that the run was begun
-    or resumed; `history.csv`, a row at each display and test; `curves.png`, drawn anew every ten
-    seconds; `train.log`, Caffe's lines. A run that begins at iteration 0 begins the folder anew;
-    one that is resumed goes on with its history.
+    In it are: the solver's and the nets' texts as they were given, and the files of statistics that
+    their data layers name; `run.json` with the command, its folder, the seed, the device and all
+    versions, once for each time that the run was begun or resumed; `history.csv`, a row at each
+    display and test; `curves.png`, drawn anew every ten seconds; `train.log`, Caffe's lines. A run
+    that begins at iteration 0 begins the folder anew; one that is resumed goes on with its history.
 
     Example:
         callback { type: "RunFolder" run_folder_param { folder: "runs/one" } }
@@ -136,6 +136,20 @@ class RunFolder(Callback):
         for definition in solver.definitions:
             name = Path(definition.source.file).name
             self._write(name, definition.source.text.encode())
+        named = {
+            layer.transform_param.statistics: None
+            for net in (solver.net, *solver.test_nets)
+            for layer in net.graph.definition.message.layer
+            if net.graph.state.keeps(layer) and layer.transform_param.statistics
+        }
+        taken: set[str] = set()
+        for number, file in enumerate(named, 1):
+            source, name = Path(file), Path(file).name
+            name = f"{number}-{name}" if name in taken else name
+            taken.add(name)
+            target = self.path / name
+            if source.is_file() and not (target.exists() and source.samefile(target)):
+                self._write(name, source.read_bytes())
 
     def _write_manifest(self, solver: Solver) -> None:
         manifest = read_manifest(self.path) if solver.iteration else {}

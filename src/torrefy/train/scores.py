@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torrefy.data.augment.versions import Versions, read_versions
+from torrefy.data.loader import Loader
 from torrefy.data.output import HDF5Output
 from torrefy.errors import TorrefyError
 from torrefy.graph import state_of
 from torrefy.net.net import Net, find_device
 from torrefy.net.stored import read_weights
 from torrefy.schema import upgrade
+from torrefy.train.averaging import Averaging
 from torrefy.train.distributed import Processes
 from torrefy.train.execution import Execution, Forward, widened
-from torrefy.train.feed import Batch, Feed, Peeked
+from torrefy.train.feed import Batch, Feed, Joined, Peeked
 from torrefy.train.nets import Declared
 from torrefy.train.usable import Skipped, skipped
 from torrefy.weights.copy import copy_weights
@@ -87,6 +90,8 @@ class Scores:
     """How many batches there were."""
     skipped: Skipped
     """What was passed over."""
+    versions: Versions | None = None
+    """What was made of each picture and averaged; None: it alone."""
 
 
 def score(
@@ -102,6 +107,7 @@ def score(
     allow_python: Collection[str] = (),
     precision: str = "fp32",
     channels_last: bool = False,
+    tta: Versions | str | Sequence[str] | None = None,
 ) -> Scores:
     """Run a net in phase test over its own data and average its outputs, as `caffe test`.
 
@@ -117,28 +123,83 @@ def score(
         feeds: batches in place of what the data layers name, as for `torrefy.Solver`.
         loading: how data layers are read, as `torrefy.data.loader.Loader` takes it.
         allow_python: classes of Python layers that may run.
+        tta: test-time augmentation: versions of each picture that Data and ImageData layers read,
+            as for `torrefy.Classifier`. What the net makes of them is averaged, as `Averaging`
+            says, and that compared with the labels.
         precision: as for `torrefy.Solver`, like channels_last.
         channels_last: whether pictures lie in memory with their channels last.
 
     Raises:
         TorrefyError: a file can't be read or does not fit, iterations is below 1, or there is
-            no such device or precision.
+            no such device, precision or version.
     """
     if iterations < 1:
         raise TorrefyError(f"iterations must be 1 or more, found {iterations}")
     execution = Execution(find_device(device), precision, channels_last=channels_last)
     text = upgrade(read_net(definition))
     declared = Declared(text, state_of(text.message, "test", level, stages))
+    versions = None
+    if tta is not None:
+        versions = read_versions(tta)
+        loading = {**(loading or {}), "versions": versions}
     feed = declared.feed(feeds, 0, loading)
     try:
-        net = declared.compile(feed.shapes(), device, 0, allow_python)
+        several = _in_versions(feed) if versions else []
+        shapes = {
+            name: (shape[0], *shape[2:]) if name in several else shape
+            for name, shape in feed.shapes().items()
+        }
+        net = declared.compile(shapes, device, 0, allow_python)
         copy_weights(net, read_weights(weights))
         feed.expect_labels(net)
-        with _writing(net, execution) as forward:
+        with (
+            _writing(net, execution)
+            if versions is None
+            else _averaging(net, execution, several) as forward
+        ):
             blobs = averages(net, forward, feed, iterations) or {}
     finally:
         feed.close()
-    return Scores(blobs, dict(net.loss_weights), iterations, skipped([feed]))
+    return Scores(blobs, dict(net.loss_weights), iterations, skipped([feed]), versions)
+
+
+@contextlib.contextmanager
+def _averaging(net: Net, execution: Execution, pictures: Sequence[str]) -> Iterator[Forward]:
+    """What runs a net on versions of its pictures.
+
+    Raises:
+        TorrefyError: it has layers that would write what is not averaged.
+    """
+    if any(node.type == "HDF5Output" for node in net.graph.nodes):
+        raise TorrefyError("HDF5Output layers write nothing that is averaged over versions")
+    execution.prepare(net)
+    averaging = Averaging(net, pictures)
+
+    def averaged(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        with execution.autocast():
+            return averaging({name: execution.place(batch[name]) for name in net.graph.inputs})
+
+    yield averaged
+
+
+def _in_versions(feed: Peeked) -> list[str]:
+    """The blobs that come in versions.
+
+    Raises:
+        TorrefyError: none does.
+    """
+    joined = feed.feed
+    found = []
+    if isinstance(joined, Joined):
+        for layer, one in joined.feeds.items():
+            if isinstance(one, Loader) and one.versions is not None:
+                found.append(joined.tops[layer][0])
+    if not found:
+        raise TorrefyError(
+            "there are no pictures to make versions of",
+            hint="They are made of what Data and ImageData layers read.",
+        )
+    return found
 
 
 @contextlib.contextmanager

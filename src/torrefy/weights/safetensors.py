@@ -148,7 +148,7 @@ def write_safetensors(path: Path, stored: StoredNet) -> None:
         layers.append({"name": layer.name, "type": layer.type, "blobs": blobs})
     metadata = {_KEY: json.dumps({"name": stored.name, "layers": layers})}
     with replacing(path) as file:
-        _write(file, tensors, metadata)
+        write_tensors(file, tensors, metadata)
 
 
 SAFETENSORS = WeightFormat("safetensors", (".safetensors",), read_safetensors, write_safetensors)
@@ -164,10 +164,10 @@ def _names(layer: StoredLayer) -> list[str]:
     return [known[at] if at < len(known) else str(at) for at in layer.places]
 
 
-def _write(
+def write_tensors(
     file: BinaryIO, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
 ) -> None:
-    """Header and values, piece by piece.
+    """Write a file of tensors with metadata: header and values, piece by piece.
 
     Not by `safetensors.numpy.save_file`: it puts another file, with permissions of its own, in
     the place of the one that is to be written whole or not at all.

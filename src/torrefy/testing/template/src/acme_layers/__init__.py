@@ -1,4 +1,4 @@
-"""Layer types for Torrefy."""
+"""Layer types and augmentations for Torrefy."""
 
 from __future__ import annotations
 
@@ -16,3 +16,11 @@ def torrefy_layers() -> list[type[Any]]:
     from acme_layers.layers import Snake
 
     return [Snake]
+
+
+@hookimpl
+def torrefy_augmentations() -> list[type[Any]]:
+    """The augmentations."""
+    from acme_layers.augmentations import Solarize
+
+    return [Solarize]
