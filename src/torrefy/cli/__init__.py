@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import os
-import signal
 import sys
 import warnings
 from pathlib import Path
@@ -29,7 +26,7 @@ COMMANDS = {
     "time": "Tell how long a net and each of its layers take.",
     "classify": "Say what is in pictures.",
     "export": "Write a net with its weights as an ONNX file.",
-    "data": "Fetch and build databases, compute their means, and look at them.",
+    "data": "Fetch and build databases, compute statistics, and look at them.",
     "weights": "Show, convert and compare files of weights.",
     "zoo": "List, describe, fetch and copy the models of the zoo.",
     "plugins": "List the plugins, what each adds, and why one is not used.",
@@ -100,20 +97,10 @@ class Commands(click.Group):
             sys.stdout.flush()
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise  # click knows what to do: wrong usage, an exit code, a reader that has gone
-        except KeyboardInterrupt:
-            with contextlib.suppress(ValueError):  # only the main thread gets signals
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends: one more changes nothing
-            click.echo("interrupted", err=True)
-            ctx.exit(130)
-        except Exception as error:  # noqa: BLE001  every error is told in one place
-            from torrefy.cli.output import report
+        except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001  told in one place
+            from torrefy.cli.output import tell_end
 
-            if os.environ.get("TORREFY_DEBUG"):
-                import traceback
-
-                traceback.print_exc()
-            report(error)
-            ctx.exit(1)
+            ctx.exit(tell_end(error))
         return result
 
 

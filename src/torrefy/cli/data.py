@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "  torrefy data fetch mnist",
 )
 def command() -> None:
-    """Fetch and build databases, compute their statistics, and look at them."""
+    """Fetch and build databases, compute statistics, and look at them."""
 
 
 @command.command(epilog="\b\nExample:\n  torrefy data fetch\n  torrefy data fetch mnist\n"

@@ -7,7 +7,9 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +21,8 @@ from torrefy.errors import Place, Problem, TorrefyError
 if TYPE_CHECKING:
     from rich.console import Console
 
+INTERRUPTED = 130
+"""The exit code of a command that a signal ended."""
 _JSON = "torrefy.json"
 """The key in click's context that says that `--json` was given."""
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -78,7 +82,7 @@ def one_line(text: str) -> str:
     return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
-def report(error: Exception) -> None:
+def report(error: BaseException) -> None:
     """Tell an error that ends a command: lines on stderr, or JSON on stdout after `--json`."""
     problems = problems_of(error)
     ctx = click.get_current_context(silent=True)
@@ -89,7 +93,20 @@ def report(error: Exception) -> None:
         click.echo(problem_line(problem), err=True)
 
 
-def problems_of(error: Exception) -> tuple[Problem, ...]:
+def tell_end(error: BaseException) -> int:
+    """Tell what ended a command, an error or Ctrl-C; its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        with contextlib.suppress(ValueError):  # only the main thread gets signals
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends: one more changes nothing
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    if os.environ.get("TORREFY_DEBUG"):
+        traceback.print_exception(error)
+    report(error)
+    return 1
+
+
+def problems_of(error: BaseException) -> tuple[Problem, ...]:
     """Any error as problems: refusals as they are, the rest as what it most likely is."""
     if isinstance(error, TorrefyError):
         return error.problems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import sys
 import time
@@ -12,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torrefy.cli.output import json_option, note_line, one_line, print_json
+from torrefy.cli.output import (
+    INTERRUPTED,
+    json_option,
+    note_line,
+    one_line,
+    print_json,
+    tell_end,
+)
 from torrefy.cli.progress import showing
 from torrefy.errors import TorrefyError
 
@@ -20,9 +28,6 @@ if TYPE_CHECKING:
     from torrefy.train.distributed import Processes
     from torrefy.train.solver import Solver
     from torrefy.train.usable import Skipped
-
-INTERRUPTED = 130
-"""The exit code of a training that a signal ended before max_iter."""
 
 
 @click.command(
@@ -173,9 +178,15 @@ def _joined(device: str) -> Iterator[Processes]:
     except BaseException as error:
         processes = processes or Processes()  # met, but without a GPU for this one
         processes.break_up()
-        if processes.speaks:
+        if processes.world == 1 or isinstance(error, (click.ClickException, click.exceptions.Exit)):
             raise
-        click.get_current_context().exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+        code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+        if processes.speaks:
+            code = tell_end(error)
+        # Threads of gloo wait for the others in vain: an orderly end would be aborted by them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     leave()
 
 
