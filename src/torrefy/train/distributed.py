@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -23,6 +24,10 @@ NCCL = "cpu:gloo,cuda:nccl"
 _AT = re.compile(r"^\[\S*\.\w+:\d+\] ")
 """Where in its own source gloo has met an error."""
 _TOLD, _SNAPSHOT = "torrefy/told", "torrefy/snapshot"
+
+SETTLED = 0.3
+"""Seconds in which gloo's threads let go of tensors that they have sent. They need the interpreter
+for it, and one that still waits when the interpreter ends aborts the process."""
 
 Value = TypeVar("Value")
 
@@ -76,6 +81,7 @@ def leave(*, failed: bool = False) -> None:
     """
     if not (dist.is_available() and dist.is_initialized()):
         return
+    time.sleep(SETTLED)
     if failed or hasattr(sys, "last_value"):
         atexit.unregister(leave)
         with contextlib.suppress(RuntimeError):
