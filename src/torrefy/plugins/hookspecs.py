@@ -170,6 +170,37 @@ def torrefy_augmentations() -> Iterable[type[Any]]:  # type: ignore[empty-body]
 
 
 @hookspec
+def torrefy_heads() -> Iterable[type[Any]]:  # type: ignore[empty-body]
+    """Heads: `Head` subclasses made with `@head("Type")`. Since 0.1.
+
+    A head writes layers onto a backbone's blob: `head { type: "Polynomial" bottom: "fc7"
+    num_output: 10 polynomial_param { degree: 2 } }` in a definition, `--head Polynomial` on the
+    command line. Fields that a class declares become its parameters. The module is imported
+    whenever a text is read; a head writes text and needs no torch.
+
+    Example:
+        @head("Polynomial")
+        class Polynomial(Head):
+            "The blob and its powers, each weighted."
+            degree: int = field(2, doc="the highest power", at_least=1)
+
+            def write(self, site):
+                powers = [site.bottom]
+                for i in range(2, self.degree + 1):
+                    powers.append(site.add("Power", site.bottom, name=f"power{i}",
+                                           power_param={"power": i}))
+                x = site.add("Concat", *powers, name="powers")
+                score = site.add_learned("InnerProduct", x, name="score",
+                                         inner_product_param={"num_output": site.num_output})
+                site.classify(score)
+
+        @hookimpl
+        def torrefy_heads():
+            return [Polynomial]
+    """
+
+
+@hookspec
 def torrefy_zoo_paths() -> Iterable[Path]:  # type: ignore[empty-body]
     """Folders that hold zoo models, one folder a model with its card.prototxt. Since 0.1.
 

@@ -24,6 +24,7 @@ from torrefy.plugins.lazy import Lazy
 
 BUILT_IN = {
     "torrefy.data": ("torrefy_sources", "torrefy_augmentations"),
+    "torrefy.finetune": ("torrefy_heads",),
     "torrefy.layers": ("torrefy_layers", "torrefy_fillers"),
     "torrefy.lint": ("torrefy_lint_rules",),
     "torrefy.train": ("torrefy_solvers", "torrefy_lr_policies", "torrefy_train_callbacks"),

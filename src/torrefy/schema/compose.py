@@ -36,6 +36,7 @@ ONE_CLASS = {
     "torrefy_layers": (LAYER, False),
     "torrefy_train_callbacks": ("caffe.CallbackParameter", True),
     "torrefy_augmentations": ("caffe.AugmentationParameter", True),
+    "torrefy_heads": ("caffe.HeadParameter", True),
 }
 """Hooks that give classes whose fields are parameters: the message that these are added to, and
 whether it is so for the built-in ones, too (those of Caffe's layers stand in protos/)."""

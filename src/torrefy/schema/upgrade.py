@@ -7,6 +7,7 @@ from typing import Any
 
 from torrefy.errors import DefinitionError, Problem
 from torrefy.schema.compose import new_message
+from torrefy.schema.head import written_heads
 from torrefy.schema.solver import upgrade_solver
 from torrefy.schema.source import Definition, Mark
 from torrefy.schema.v0 import is_v0, upgrade_v0, v0_mark
@@ -14,18 +15,20 @@ from torrefy.schema.v1 import upgrade_v1_layer, v1_mark
 
 
 def upgrade(definition: Definition) -> Definition:
-    """The same net in today's form: V0 and V1 layers, legacy inputs and BatchNorm params rewritten.
+    """The same net as layers of Caffe 1.0 alone.
 
-    The given definition, of a net or a solver, is not changed. Places still lead to the text as
-    it was written.
+    V0 and V1 layers, legacy inputs and BatchNorm params are rewritten, and heads write their
+    layers. The given definition, of a net or a solver, is not changed. Places still lead to the
+    text as it was written.
 
     Raises:
-        DefinitionError: V0 layers that can't be upgraded, or inputs whose shapes can't be told.
+        DefinitionError: V0 layers that can't be upgraded, inputs whose shapes can't be told, or a
+            head that is wrong.
     """
     old = definition.message
     if old.DESCRIPTOR.name == "SolverParameter":
         return upgrade_solver(definition)
-    needs = old.layers or old.input or _stale_batch_norms(old)
+    needs = old.layers or old.input or old.head or _stale_batch_norms(old)
     if not needs:
         return definition
     message = type(old)()
@@ -67,6 +70,8 @@ def upgrade(definition: Definition) -> Definition:
         for param in layer.param:
             param.lr_mult = 0
             param.decay_mult = 0
+    if message.head:
+        marks = _write_heads(definition, message, marks)
     new_root = Mark(root.offset)
     new_root.fields = {**root.fields, "layer": marks}
     return replace(
@@ -76,6 +81,18 @@ def upgrade(definition: Definition) -> Definition:
         notes=tuple(notes),
         shapeless=shapeless,
     )
+
+
+def _write_heads(definition: Definition, message: Any, marks: list[Mark]) -> list[Mark]:
+    """Heads become the layers that they write, which stand where their head stands."""
+    blobs = [top for layer in message.layer for top in layer.top]
+    given = (definition.root or Mark(0)).fields.get("head", [])
+    for index, layers in written_heads(message.head, blobs, definition.place):
+        message.layer.extend(layers)
+        if given:
+            marks = [*marks, *(Mark(given[index].offset) for _ in layers)]
+    message.ClearField("head")
+    return marks
 
 
 def _stale_batch_norms(message: Any) -> list[Any]:

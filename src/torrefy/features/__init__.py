@@ -1,0 +1,1 @@
+"""Features of pictures: extraction to arrays, and what is learned from those."""

@@ -1,0 +1,18 @@
+"""Pretrained nets finetuned: heads, what is frozen, and how one is learned from pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torrefy.plugins import hookimpl
+
+if TYPE_CHECKING:
+    from torrefy.schema.head import Head
+
+
+@hookimpl
+def torrefy_heads() -> list[type[Head]]:
+    """The heads that are shipped."""
+    from torrefy.finetune.heads.linear import Linear
+
+    return [Linear]

@@ -1,0 +1,1 @@
+"""The heads that are shipped, one module a family."""
