@@ -92,7 +92,9 @@ def read_definition(file: str, kinds: Sequence[str] = (NET, SOLVER)) -> Definiti
 
 
 def is_zoo_name(model: str) -> bool:
-    """Whether a name is no file's: no suffix, no folder, nothing there."""
+    """Whether a name is a model's: no file's, or that of a folder with a card."""
+    if (Path(model) / "card.prototxt").is_file():
+        return True
     return not (Path(model).exists() or "/" in model or model.endswith(".prototxt"))
 
 

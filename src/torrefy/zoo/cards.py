@@ -12,6 +12,7 @@ from torrefy.plugins import contributions
 from torrefy.schema import Definition, read_text
 
 FILE = "card.prototxt"
+MESSAGE = "torrefy.Card"
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,16 @@ class Card:
 
 
 def find_card(name: str) -> Card:
-    """The card of a zoo model by its name.
+    """The card of a zoo model by its name; or of a folder that has one, as a finetuning's has.
 
     Raises:
         ZooError: there is no such model, two plugins have one, or the card is wrong.
         DefinitionError: the card is no card's text.
     """
     folders = _folders()
+    if name not in folders and (Path(name) / FILE).is_file():
+        text = read_text(Path(name) / FILE, MESSAGE)
+        return _checked(Card(text.message.name, Path(name), text))
     if name not in folders:
         raise ZooError(
             f'there is no zoo model "{name}"',
@@ -96,11 +100,14 @@ def zoo_folders() -> Iterator[Path]:
 
 
 def _read(name: str, folders: list[Path]) -> Card:
-    from torrefy.zoo.check import card_problems
-
     if len(folders) > 1:
         raise ZooError(f'two zoo models have the name "{name}": {folders[0]} and {folders[1]}')
-    card = Card(name, folders[0], read_text(folders[0] / FILE, "torrefy.Card"))
+    return _checked(Card(name, folders[0], read_text(folders[0] / FILE, MESSAGE)))
+
+
+def _checked(card: Card) -> Card:
+    from torrefy.zoo.check import card_problems
+
     problems = card_problems(card)
     if problems:
         raise ZooError(problems)

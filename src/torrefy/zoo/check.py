@@ -32,8 +32,8 @@ def card_problems(card: Card) -> list[Problem]:
 
 def _check_name(card: Card) -> Found:
     name = card.message.name
-    if name != card.folder.name:
-        yield f'the name is "{name}", the folder\'s is "{card.folder.name}"', ("name",), ""
+    if name != card.name:
+        yield f'the name is "{name}", the folder\'s is "{card.name}"', ("name",), ""
     elif not re.fullmatch(r"\w[\w.+-]*", name):
         yield f'"{name}" is no name: letters, digits and "_.+-"', ("name",), ""
 
