@@ -315,3 +315,15 @@ def test_the_right_class_of_probabilities_is_the_likeliest() -> None:
     found = net(a=scores, b=labels)
     assert found["top0"] == 0.75
     torch.testing.assert_close(found["top1"], torch.tensor([2 / 3, 0.0, 1.0]))
+
+
+def test_smoothed_labels_are_torchs() -> None:
+    net = net_of(
+        "SoftmaxWithLoss", "3x4", "3", params="loss_param { label_smoothing: 0.1 ignore_label: 9 }"
+    )
+    x, y = torch.randn(3, 4, requires_grad=True), torch.tensor([2.0, 9.0, 0.0])
+    loss = net(a=x, b=y)["top0"]
+    expected = F.cross_entropy(x, y.long(), ignore_index=9, label_smoothing=0.1)
+    assert torch.allclose(loss, expected)
+    found, wanted = (torch.autograd.grad(one, x)[0] for one in (loss, expected))
+    assert torch.allclose(found, wanted, atol=1e-7)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from torrefy.data.draws import permutation
-from torrefy.data.resize import resize
 from torrefy.data.sources.datum import write_datum
 from torrefy.data.sources.image_list import PictureSource
 from torrefy.errors import DataError, PictureError, Place, RecordError
@@ -169,8 +168,7 @@ def _record(source: PictureSource, index: int, encoded: bool) -> tuple[bytes, tu
     file = source.files[index]
     picture: NDArray[np.uint8] = source.read(index)
     whole = source.size is None and source.colour != "GRAY"
-    if source.size is not None:
-        picture = resize(picture, *source.size)
+    picture = source.resized(picture)
     kept: NDArray[np.uint8] | bytes = picture.transpose(2, 0, 1)
     if encoded:
         kept = Path(file).read_bytes() if whole else _png(picture)

@@ -267,6 +267,8 @@ def _open_pictures(spec: Any, folder: Path, arrays: Arrays) -> Source:
         "colour": "BGR" if data.is_color else "GRAY",
         "shuffle": data.shuffle,
         "rand_skip": data.rand_skip,
+        "resampling": data.Resampling.Name(data.resampling),
+        "keep_aspect": data.keep_aspect,
     }
     if path.suffix in TABLES:
         return table_source(path, list(spec.top[1:]), root, **options)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from torrefy.data.pictures import read_picture
+from torrefy.data.resize import averaged, covering
 from torrefy.errors import DefinitionError, PictureError, Place, Problem, TorrefyError
 from torrefy.schema import new_message, parse_text, write_text
 
@@ -26,12 +26,6 @@ MESSAGE = "torrefy.Preprocessing"
 
 MOST_PIXELS = 1 << 26
 """The largest picture that is made on the way to a net (8192 by 8192)."""
-
-_RESAMPLING = {
-    "BILINEAR": Image.Resampling.BILINEAR,
-    "NEAREST": Image.Resampling.NEAREST,
-    "BICUBIC": Image.Resampling.BICUBIC,
-}
 
 
 class Preprocessor:
@@ -78,7 +72,7 @@ class Preprocessor:
         self.channels = _channels(message)
         self.width: int = message.width
         self.height: int = message.height
-        self._resampling = _RESAMPLING[message.Interpolation.Name(message.interpolation)]
+        self._resampling: str = message.Interpolation.Name(message.interpolation)
         mean = np.array(list(message.mean) or [0.0], np.float32)
         self._mean = mean.reshape(-1, 1, 1)
         self._scale = np.float32(message.scale)
@@ -170,9 +164,7 @@ class Preprocessor:
                 f"{resized[0]}x{resized[1]}"
             )
         if resized != (width, height):
-            flat = picture[..., 0] if self.channels == 1 else picture
-            image = Image.fromarray(flat).resize(resized, self._resampling)
-            picture = np.asarray(image).reshape(resized[1], resized[0], self.channels)
+            picture = averaged(picture, resized[1], resized[0], self._resampling)
         return picture.transpose(2, 0, 1)
 
     def _seen(self, picture: NDArray[Any], top: int, left: int) -> NDArray[np.float32]:
@@ -190,8 +182,7 @@ class Preprocessor:
         to_height = message.resize_height or self.height
         if message.resize == message.STRETCH:
             return to_width, to_height
-        scale = max(to_width / width, to_height / height)
-        return max(to_width, round(width * scale)), max(to_height, round(height * scale))
+        return covering(width, height, to_width, to_height)
 
     def read(self, path: Path | str, versions: Versions | None = None) -> NDArray[np.float32]:
         """Read a picture file and make it C×H×W for the net; of versions, V×C×H×W.

@@ -1,4 +1,4 @@
-"""Resizing as OpenCV does it, to the bit."""
+"""Resizing as OpenCV does it, to the bit; and as Pillow does it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from torrefy.errors import PictureError
 
@@ -13,6 +14,45 @@ MOST_PIXELS = 1 << 28
 """The largest picture that is made."""
 _ONE = 2048
 """OpenCV's weights are whole numbers of 1/2048."""
+
+
+RESAMPLING = {
+    "BILINEAR": Image.Resampling.BILINEAR,
+    "NEAREST": Image.Resampling.NEAREST,
+    "BICUBIC": Image.Resampling.BICUBIC,
+}
+"""Pillow's kinds by the names that cards have for them."""
+
+
+def covering(width: int, height: int, to_width: int, to_height: int) -> tuple[int, int]:
+    """Width and height of the smallest picture of an aspect that covers a size.
+
+    The longer side is rounded.
+    """
+    scale = max(to_width / width, to_height / height)
+    return max(to_width, round(width * scale)), max(to_height, round(height * scale))
+
+
+def averaged(picture: NDArray[np.uint8], height: int, width: int, kind: str) -> NDArray[np.uint8]:
+    """Resize H×W×C bytes by Pillow, which averages over all the pixels that a new one covers.
+
+    Args:
+        picture: the picture; one channel or three.
+        height: of what is made.
+        width: of what is made.
+        kind: one of RESAMPLING.
+
+    Raises:
+        PictureError: more than MOST_PIXELS.
+    """
+    old_height, old_width, channels = picture.shape
+    if (old_height, old_width) == (height, width):
+        return picture
+    if height * width > MOST_PIXELS:
+        raise PictureError(f"resized to {width}x{height}, the picture would be too large")
+    image = Image.fromarray(picture[..., 0] if channels == 1 else picture)
+    made = np.asarray(image.resize((width, height), RESAMPLING[kind]))
+    return made.reshape(height, width, channels)
 
 
 def resize(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -64,6 +64,7 @@ class Transformer:
         train: bool = False,
         augmenter: Augmenter | None = None,
         versions: Versions | None = None,
+        rgb: bool = False,
     ) -> None:
         """Say what is done.
 
@@ -76,7 +77,9 @@ class Transformer:
             augmenter: what is done before all that, and what moves with the picture; None:
                 nothing.
             versions: those that are made of each picture, V×C×H×W; None: it alone.
+            rgb: whether the channels are turned round: red comes first.
         """
+        self.rgb = rgb
         self.augmenter = augmenter
         self.versions = versions
         self.scale = np.float32(scale)
@@ -119,6 +122,7 @@ class Transformer:
             mirror=given.mirror,
             train=phase == "train",
             augmenter=read_augmenter(spec, train=phase == "train") if asks(spec) else None,
+            rgb=given.rgb,
         )
 
     def __call__(self, item: Item, draws: Draws) -> Item:
@@ -213,6 +217,7 @@ class Transformer:
     ) -> NDArray[np.float32]:
         """A crop less its part of the mean, scaled, and mirrored."""
         mean = self.mean
+        picture = picture[::-1] if self.rgb else picture
         if self.mean_image is not None:
             height, width = picture.shape[1:]
             mean = self.mean_image[:, top : top + height, left : left + width]

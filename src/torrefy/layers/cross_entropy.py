@@ -75,6 +75,10 @@ class SoftmaxWithLoss(Labelled):
     Beyond Caffe, labels of the scores' own shape (and more classes than one) are probabilities t,
     as Mixup makes them: the loss is Σ −t log max(p, FLT_MIN), over the same numbers, and its
     gradient p Σt − t. None of them can be ignored, and none goes to t.
+
+    Beyond Caffe, `loss_param { label_smoothing }` s takes s from a label's probability and gives
+    each of the K classes s / K (Szegedy et al. 2016, arXiv:1512.00567, section 7): a term becomes
+    (1 − s) · −log p + s / K · Σ −log p_k.
     """
 
     param = "softmax_param"
@@ -94,6 +98,12 @@ class SoftmaxWithLoss(Labelled):
         check_first_axis(self, scores, label)
         self.check_labels(scores, label)
         self.class_weights = class_weights(self, scores[self.along])
+        self.smoothing = float(self.spec.loss_param.label_smoothing)
+        if not 0 <= self.smoothing < 1:
+            raise self.error(
+                f"label_smoothing is {self.smoothing:g}, expected at least 0 and below 1",
+                field="loss_param.label_smoothing",
+            )
         for weights in bottoms[2:]:
             check_weights(self, weights, (scores[0], math.prod(label) // max(scores[0], 1)))
 
@@ -104,8 +114,14 @@ class SoftmaxWithLoss(Labelled):
         """Refuse what only labels can have.
 
         Raises:
-            LayerError: labels are left out, or weighted.
+            LayerError: labels are left out, weighted or smoothed.
         """
+        if self.smoothing:
+            raise self.error(
+                f"there is a label_smoothing, but bottom 1 of {shape_text(label)} holds "
+                "probabilities, not labels",
+                field="loss_param.label_smoothing",
+            )
         if self.ignore_label is not None:
             raise self.error(
                 f"there is an ignore_label, but bottom 1 of {shape_text(label)} holds "
@@ -147,6 +163,10 @@ class SoftmaxWithLoss(Labelled):
             raise
         counts = None if self.ignore_label is None else classes != self.ignore_label
         costs = clamped(costs, None, LARGEST)
+        if self.smoothing:
+            spread_out = clamped(-torch.log_softmax(scores.to(exact), 1), None, LARGEST).mean(1)
+            spread_out = spread_out if counts is None else spread_out * counts
+            costs = (1 - self.smoothing) * costs + self.smoothing * spread_out
         factors = self.factors(bottoms, classes if counts is None else classes.where(counts, 0))
         if factors is not None:
             costs = costs * factors.detach()

@@ -477,6 +477,8 @@ class _L(LayerFunctions):
         new_width: int = ...,
         is_color: bool = ...,
         root_folder: str = ...,
+        resampling: int | str = ...,
+        keep_aspect: bool = ...,
         **fields: Any,
     ) -> Any:
         """Pictures from a list of files, and their labels.
@@ -876,6 +878,7 @@ class _L(LayerFunctions):
         normalize: bool = ...,
         normalization: int | str = ...,
         class_weight: float | Sequence[float] = ...,
+        label_smoothing: float = ...,
         **fields: Any,
     ) -> Any:
         """Σ −(t log σ(x) + (1 − t) log(1 − σ(x))) over a number of targets; torch's BCE with logits.
@@ -946,7 +949,11 @@ class _L(LayerFunctions):
         label, `loss_param { class_weight }` one for each class. They don't change what is divided by.
         Beyond Caffe, labels of the scores' own shape (and more classes than one) are probabilities t,
         as Mixup makes them: the loss is Σ −t log max(p, FLT_MIN), over the same numbers, and its
-        gradient p Σt − t. None of them can be ignored, and none goes to t."""
+        gradient p Σt − t. None of them can be ignored, and none goes to t.
+
+        Beyond Caffe, `loss_param { label_smoothing }` s takes s from a label's probability and gives
+        each of the K classes s / K (Szegedy et al. 2016, arXiv:1512.00567, section 7): a term becomes
+        (1 − s) · −log p + s / K · Σ −log p_k."""
     def Split(
         self,
         *bottoms: Top,
@@ -1058,6 +1065,12 @@ class _HingeLoss:
     L1: int
     L2: int
 
+class _ImageData:
+    OPENCV: int
+    PILLOW_BILINEAR: int
+    PILLOW_NEAREST: int
+    PILLOW_BICUBIC: int
+
 class _LRN:
     ACROSS_CHANNELS: int
     WITHIN_CHANNEL: int
@@ -1156,6 +1169,7 @@ class _P(Enums):
     Eltwise: _Eltwise
     Filler: _Filler
     HingeLoss: _HingeLoss
+    ImageData: _ImageData
     LRN: _LRN
     Loss: _Loss
     ParamSpec: _ParamSpec

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torrefy.data.pictures import SUFFIXES, read_picture
-from torrefy.data.resize import resize
+from torrefy.data.resize import averaged, covering, resize
 from torrefy.data.sources.source import Item, Source, label_of
 from torrefy.errors import DataError, PictureError, Place, Problem, nearest_file
 from torrefy.schema.source import kind_of
@@ -47,6 +47,8 @@ class PictureSource(Source):
         shuffle: bool = False,
         rand_skip: int = 0,
         listed: Listed | None = None,
+        resampling: str = "OPENCV",
+        keep_aspect: bool = False,
     ) -> None:
         """Take the names of files, which are read when an item is.
 
@@ -59,6 +61,8 @@ class PictureSource(Source):
             shuffle: whether each epoch has an order of its own.
             rand_skip: below how many items are passed over at the start, by chance.
             listed: where each is named; None: they were found in a folder.
+            resampling: how they are resized: as Caffe's OpenCV does, or "PILLOW_BILINEAR", ….
+            keep_aspect: whether they are made so large that they cover the size.
         """
         self.files = files
         self.labels = np.asarray(labels, np.float32)
@@ -67,6 +71,8 @@ class PictureSource(Source):
         self.shuffle = shuffle
         self.rand_skip = rand_skip
         self.listed = listed
+        self.resampling = resampling
+        self.keep_aspect = keep_aspect
 
     def __len__(self) -> int:
         return len(self.files)
@@ -92,10 +98,18 @@ class PictureSource(Source):
 
     def item(self, index: int) -> Item:
         """C×H×W bytes, and the label."""
-        picture = self.read(index)
-        if self.size is not None:
-            picture = resize(picture, *self.size)
-        return picture.transpose(2, 0, 1), label_of(self.labels[index])
+        return self.resized(self.read(index)).transpose(2, 0, 1), label_of(self.labels[index])
+
+    def resized(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A picture of H×W×C bytes in the size that is asked for."""
+        if self.size is None:
+            return picture
+        height, width = self.size
+        if self.keep_aspect:
+            width, height = covering(picture.shape[1], picture.shape[0], width, height)
+        if self.resampling == "OPENCV":
+            return resize(picture, height, width)
+        return averaged(picture, height, width, self.resampling.removeprefix("PILLOW_"))
 
 
 def named_at(place: Place, error: PictureError) -> PictureError:
