@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
@@ -15,13 +16,13 @@ WIDE = ("cjk", "noto", "wqy", "droid", "unifont", "gothic", "msyh", "simsun", "m
 
 
 def shown(text: str) -> str:
-    """A text that can be written anywhere: on one line, without control characters or halves of
-    characters, as names of files may have."""
-    whole = text.encode("utf-8", "replace").decode()
-    return " ".join(
-        "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs", "Cn") else c for c in part)
-        for part in whole.split()
-    )
+    """A text that can be written anywhere: on one line, all its characters whole and visible.
+
+    Names of files may have control characters, or bytes that are no characters.
+    """
+    # Not `split()`, to which a space that must not be broken at is one like any other.
+    whole = re.sub(r"[ \t\n\r\v\f]+", " ", text).strip(" ")
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs", "Cn") else c for c in whole)
 
 
 def font_for(texts: Iterable[str]) -> Path | None:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torrefy.errors import DataError
+from torrefy.errors import DataError, PictureError
 
 KINDS = ("classes", "tags", "numbers", "points")
 """What can be measured."""
 TOP = 5
-"""Beyond 2 × TOP classes it is counted, too, how often the truth is among the TOP best."""
+"""Beyond 2 * TOP classes it is counted, too, how often the truth is among the TOP best."""
 BINS = 15
 """The bins of confidence, of equal width, by which calibration is measured (Guo et al. 2017)."""
 NEAR = (0.05, 0.1)
@@ -28,6 +28,10 @@ MOST_NAMED = 10
 """Classes that a note names."""
 _Z = 1.959963984540054
 _CHUNK = 1 << 24
+
+
+def _no_picture(index: int) -> NDArray[np.uint8]:
+    raise PictureError("there are no pictures")
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,12 @@ class Judged:
     """The classes' names; of the other kinds the names of the columns, of points "NAME_x" and
     "NAME_y" in turns."""
     truth: NDArray[Any]
-    """N class numbers, or N×T: tags 0 or 1, numbers, points as shares of width and height."""
+    """N class numbers, or NxT: tags 0 or 1, numbers, points as shares of width and height."""
     scores: NDArray[Any]
-    """N×K: what the model says. Of classes and tags probabilities, best; else any scores, the
+    """NxK: what the model says. Of classes and tags probabilities, best; else any scores, the
     highest of which is the guess."""
-    picture: Callable[[int], NDArray[np.uint8]]
-    """H×W×3 bytes in RGB of example i; may raise PictureError or RecordError."""
+    picture: Callable[[int], NDArray[np.uint8]] = _no_picture
+    """HxWx3 bytes in RGB of example i; may raise PictureError or RecordError. Metrics need none."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -157,7 +161,7 @@ def measure(judged: Judged) -> Metrics:
 
     Example:
         >>> truth, scores = np.array([0, 1]), np.array([[0.9, 0.1], [0.6, 0.4]])
-        >>> told = Judged("val", "classes", ("a", "b"), ("cat", "dog"), truth, scores, np.zeros)
+        >>> told = Judged("val", "classes", ("a", "b"), ("cat", "dog"), truth, scores)
         >>> measure(told).values["accuracy"]
         0.5
     """
@@ -341,9 +345,7 @@ def _tags(judged: Judged) -> Metrics:
     either = int(truth.sum() + guess.sum())
     values["micro_f1"] = 2 * hits / either if either else math.nan
     values["all_right"] = float((truth == guess).all(1).mean())
-    return Metrics(
-        judged.part, judged.kind, len(judged), values, tuple(rows), notes=tuple(notes)
-    )
+    return Metrics(judged.part, judged.kind, len(judged), values, tuple(rows), notes=tuple(notes))
 
 
 def _numbers(judged: Judged) -> Metrics:
@@ -378,15 +380,14 @@ def _numbers(judged: Judged) -> Metrics:
     }
     if len(rows) > 1:
         notes.append("MAE and RMSE over columns of different units mean little: see the columns")
-    return Metrics(
-        judged.part, judged.kind, len(judged), values, tuple(rows), notes=tuple(notes)
-    )
+    return Metrics(judged.part, judged.kind, len(judged), values, tuple(rows), notes=tuple(notes))
 
 
 def distances(judged: Judged) -> NDArray[np.float64]:
     """N×P: how far each point is from the truth, in shares of width and height."""
     away = (judged.scores - judged.truth).astype(np.float64)
-    return np.hypot(away[:, ::2], away[:, 1::2])
+    apart: NDArray[np.float64] = np.hypot(away[:, ::2], away[:, 1::2])
+    return apart
 
 
 def _points(judged: Judged) -> Metrics:

@@ -14,6 +14,8 @@ from torrefy.finetune.wording import percent
 
 MOST = 40
 """How many are shown."""
+MOST_RIGHT = 12
+"""How many where nothing is wrong."""
 MOST_TAGS = 4
 """The tags or columns that are told of one picture."""
 
@@ -26,6 +28,7 @@ class Mistake:
     """Its number among those that were judged."""
     name: str
     truth: str
+    """In words, as the guess; of points both are empty, and marked in the picture."""
     guess: str
     score: str
     """How sure the guess was, or how far off."""
@@ -85,7 +88,7 @@ def _classes(judged: Judged, most: int) -> Mistakes:
         title = "Wrong, the surest first"
     else:
         second = np.partition(scores, -2, axis=1)[:, -2] if len(names) > 1 else 0 * best
-        chosen = _ranked(-(best if probable else best - second), most)
+        chosen = _ranked(-(best if probable else best - second), min(most, MOST_RIGHT))
         title = "Nothing is wrong: the least certain"
     made = [
         Mistake(
@@ -109,7 +112,7 @@ def _tags(judged: Judged, most: int) -> Mistakes:
         chosen = [int(wrong[i]) for i in _ranked(false[wrong].max(1), most)]
         title = "Wrong, the surest first"
     else:
-        chosen = _ranked(-sure.min(1), most)
+        chosen = _ranked(-sure.min(1), min(most, MOST_RIGHT))
         title = "Nothing is wrong: the least certain"
 
     def told(flags: NDArray[np.bool_]) -> str:
@@ -130,19 +133,20 @@ def _numbers(judged: Judged, most: int) -> Mistakes:
     away = np.abs(scores - truth)
     usual = np.sqrt(np.square(away).mean(0))
     relative = away / np.where(usual > 0, usual, 1)
+    several = len(judged.classes) > 1
+
+    def told(row: NDArray[np.float64], columns: NDArray[np.int64]) -> str:
+        names = (f"{judged.classes[c]} " if several else "" for c in columns)
+        return ", ".join(f"{n}{row[c]:.4g}" for n, c in zip(names, columns, strict=True))
+
     made = []
     for i in _ranked(relative.max(1), most):
         columns = np.sort(np.argsort(-relative[i], kind="stable")[:MOST_TAGS])
-        several = len(judged.classes) > 1
-
-        def told(row: NDArray[np.float64], columns: NDArray[np.int64] = columns) -> str:
-            names = (f"{judged.classes[c]} " if several else "" for c in columns)
-            return ", ".join(f"{n}{row[c]:.4g}" for n, c in zip(names, columns, strict=True))
-
         one = int(relative[i].argmax())
-        off = scores[i, one] - truth[i, one]
-        score = f"off by {off:+.3g}" + (f" in {judged.classes[one]}" if several else "")
-        made.append(Mistake(i, judged.names[i], told(truth[i]), told(scores[i]), score))
+        score = f"off by {scores[i, one] - truth[i, one]:+.3g}"
+        score += f" in {judged.classes[one]}" if several else ""
+        true, guess = told(truth[i], columns), told(scores[i], columns)
+        made.append(Mistake(i, judged.names[i], true, guess, score))
     return Mistakes("The furthest off first", len(judged), tuple(made))
 
 
@@ -152,6 +156,7 @@ def _points(judged: Judged, most: int) -> Mistakes:
     for i in _ranked(away.mean(1), most):
         one = int(away[i].argmax())
         score = f"off by {percent(float(away[i].mean()))} on average"
-        guess = f"{judged.points[one]} off by {percent(float(away[i, one]))}"
-        made.append(Mistake(i, judged.names[i], f"{len(judged.points)} points", guess, score))
+        if len(judged.points) > 1:
+            score += f", {judged.points[one]} by {percent(float(away[i, one]))}"
+        made.append(Mistake(i, judged.names[i], "", "", score))
     return Mistakes("The furthest off first", len(judged), tuple(made))

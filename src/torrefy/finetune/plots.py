@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from torrefy.finetune.lettering import font_for, shown
+from torrefy.finetune.lettering import font_for, shown, usual_font
 from torrefy.finetune.metrics import Confusion, Judged
 from torrefy.train.history import History, Row
 
@@ -49,7 +49,9 @@ def draw_confusion(confusion: Confusion) -> bytes:
     axes.imshow(cells.astype(np.uint8), interpolation="nearest")
     size = 9 if count <= MOST_COUNTED else 7
     for axis, rotation in ((axes.set_xticks, 90), (axes.set_yticks, 0)):
-        axis(range(count), labels=labels, rotation=rotation, parse_math=False, **_font(labels, size))
+        axis(
+            range(count), labels=labels, rotation=rotation, parse_math=False, **_font(labels, size)
+        )
     axes.set_xlabel("guessed")
     axes.set_ylabel("true")
     axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
@@ -67,18 +69,22 @@ def draw_confusion(confusion: Confusion) -> bytes:
 
 
 def labelled(names: Sequence[str]) -> list[str]:
-    """Names as they stand along an axis, cut short; numbers where no font has all letters.
+    """Names as they stand along an axis, cut short.
 
-    Two names that are alike when cut short have their numbers, too.
+    Where no font has the letters of all, those that DejaVu Sans lacks are numbers. Two names that
+    are alike when cut short have their numbers, too.
     """
     whole = [shown(name) for name in names]
     if font_for(whole) is None:
-        return [str(number) for number in range(len(names))]
-    cut = [name if len(name) <= LABEL else name[: LABEL - 1] + "…" for name in whole]
+        usual = usual_font()
+        whole = [
+            name if font_for([name]) == usual else str(number) for number, name in enumerate(whole)
+        ]
+    # Long names tend to differ at their ends.
+    cut = [name if len(name) <= LABEL else f"{name[: LABEL - 11]}…{name[-10:]}" for name in whole]
     seen = {name for name in cut if cut.count(name) > 1}
     return [
-        f"{number} {name[: LABEL - 4]}" if name in seen else name
-        for number, name in enumerate(cut)
+        f"{number} {name[: LABEL - 4]}" if name in seen else name for number, name in enumerate(cut)
     ]
 
 

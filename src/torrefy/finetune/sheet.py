@@ -30,13 +30,13 @@ class Tile:
     """A picture of a sheet."""
 
     picture: NDArray[np.uint8] | None
-    """H×W×3 bytes in RGB; None: it can't be read, and is a cross."""
+    """HxWx3 bytes in RGB; None: it can't be read, and is a cross."""
     caption: tuple[str, ...] = ()
     """Lines below it; each is broken where it is too long, and cut short after three lines."""
     truth: NDArray[Any] | None = None
-    """P×2: points to ring, as shares of width and height."""
+    """Px2: points to ring, as shares of width and height."""
     guess: NDArray[Any] | None = None
-    """P×2: points to cross, each tied to that of `truth`."""
+    """Px2: points to cross, each tied to that of `truth`."""
 
 
 def contact_sheet(

@@ -50,7 +50,7 @@ EACH = {"classes": "class", "tags": "tag", "numbers": "column", "points": "point
 RANKED = {"classes": "f1", "tags": "f1"}
 """The column by which a kind's rows stand the worst first; the other kinds keep their order."""
 _PLAIN = frozenset({"log_loss", "ece", "mae", "rmse", "r2", "least", "most", "support", "guessed"})
-UNKNOWN = "–"
+UNKNOWN = "\u2013"
 
 
 def value_text(name: str, value: float) -> str:
