@@ -79,5 +79,5 @@ def test_objects_and_broken_files_are_refused(tmp_path: Path) -> None:
     for name in ("o.npz", "b.npz"):
         with pytest.raises(DataError, match=r"this is no \.npz of features"):
             read_features(tmp_path / name)
-    with pytest.raises(DataError, match=r"no such file. Did you mean"):
+    with pytest.raises(DataError, match=r"no such file"):
         read_features(tmp_path / "oo.npz")

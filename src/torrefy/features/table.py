@@ -82,7 +82,7 @@ class Features:
 
 
 def write_features(path: Path | str, features: Features) -> None:
-    """Write an .npz: an array for each blob, `path`, and what is known of label, classes, group, part.
+    """Write an .npz: an array for each blob, `path`, and label, classes, group, part where known.
 
     Raises:
         TorrefyError: it can't be written.

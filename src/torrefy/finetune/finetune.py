@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torrefy import __version__
 from torrefy.data.ahead import read_ahead
 from torrefy.data.examples import Examples, read_examples
+from torrefy.data.preprocess import Preprocessor
 from torrefy.data.recipe import Recipe
 from torrefy.errors import DataError, Place, TorrefyError
 from torrefy.export.onnx import ExportReport, export_onnx
@@ -46,7 +48,7 @@ FEW = 10
 
 
 @dataclass(frozen=True)
-class Judged:
+class Answers:
     """What a net says of examples."""
 
     part: str
@@ -77,18 +79,33 @@ class Finetuned:
 
     folder: Path
     """The run's folder: a model, as `torrefy classify` and all else take it."""
+    model: Model
+    """The pretrained net."""
     graft: Graft
     parts: Parts
     phases: tuple[Phase, ...]
     kept: Phase
     """The phase whose weights are kept: the one that did best on what is held out."""
     values: dict[str, tuple[float, float]]
-    """How good each phase was on what is held out, as `Judged.value`."""
-    judged: tuple[Judged, ...]
+    """How good each phase was on what is held out, as `Answers.value`."""
+    answers: tuple[Answers, ...]
+    """What its net says of what is held out, and of what is tested."""
     loaded: LoadReport
     exported: ExportReport
     notes: tuple[str, ...]
+    bad: dict[str, str]
+    """Pictures that could not be read, where they are named, and what is wrong with each."""
     seconds: float
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """What is done to a picture."""
+        return self.model.preprocessor
+
+    @property
+    def answer(self) -> str:
+        """The blob that holds the answer."""
+        return self.graft.answers()[1][0]
 
     @property
     def onnx(self) -> Path:
@@ -190,7 +207,7 @@ def finetune(
     definition, answers = grafted.answers()
     start = _start(net, folder, grafted)
     values: dict[str, tuple[float, float]] = {}
-    best: tuple[tuple[float, float], Phase, Path, Judged] | None = None
+    best: tuple[tuple[float, float], Phase, Path, Answers] | None = None
     for phase in planned:
         told.line(f"{phase.name}: {phase.what} learns, {phase.epochs} epochs")
         start = running.run(work, phase, start)
@@ -218,6 +235,7 @@ def finetune(
     exported = export_onnx(
         load_net(definition, file), folder / "model.onnx", blobs=answers, recipe=recipe
     )
+    shutil.rmtree(folder / "features", ignore_errors=True)  # they were for the phases
     notes = list(parts.notes)
     if kept is not planned[-1]:
         notes.append(
@@ -231,9 +249,20 @@ def finetune(
         [k for k, one in final.layers.items() if one.declared and k.startswith("head/")],
     )
     return Finetuned(
-        folder, grafted, parts, tuple(planned), kept, values, tuple(everything), report, exported,
-        tuple(notes), time.monotonic() - begun,
-    )  # fmt: skip
+        folder=folder,
+        model=found,
+        graft=grafted,
+        parts=parts,
+        phases=tuple(planned),
+        kept=kept,
+        values=values,
+        answers=tuple(everything),
+        loaded=report,
+        exported=exported,
+        notes=tuple(notes),
+        bad=work.bad,
+        seconds=time.monotonic() - begun,
+    )
 
 
 def _head(options: Options, examples: Examples) -> Head:
@@ -333,7 +362,7 @@ def _start(net: Net, folder: Path, grafted: Graft) -> Path:
 
 def _judge(
     net: Net, answer: str, work: Work, examples: Examples, told: Told, *, part: str
-) -> Judged:
+) -> Answers:
     """What a net says of examples; those that can't be read are left out if they may be."""
     rows: list[int] = []
     scores: list[NDArray[np.float32]] = []
@@ -343,8 +372,8 @@ def _judge(
         for batch in read_ahead(examples, work.preprocessor, range(len(examples))):
             good = [(row, one) for row, one in batch if not isinstance(one, TorrefyError)]
             for _, one in batch:
-                if isinstance(one, TorrefyError) and work.options.bad_images == "fail":
-                    raise one
+                if isinstance(one, TorrefyError):
+                    work.pass_over(one)
             if good:
                 pictures = torch.from_numpy(np.stack([one for _, one in good])).to(net.device)
                 found = net.run({work.preprocessor.blob: pictures}, [answer])[answer]
@@ -354,7 +383,7 @@ def _judge(
             told.progress(f"answers, {part}", done, len(examples))
     if not rows:
         raise DataError("no picture can be read", place=Place(examples.origin))
-    return Judged(part, examples.take(rows), np.concatenate(scores))
+    return Answers(part, examples.take(rows), np.concatenate(scores))
 
 
 def _as_labels(examples: Examples) -> NDArray[np.float32]:
@@ -431,7 +460,7 @@ def _few(parts: Parts) -> list[str]:
     ]
 
 
-def _value_text(judged: Judged) -> str:
+def _value_text(judged: Answers) -> str:
     first, second = judged.value
     if judged.examples.kind == "classes":
         return f"{first:.1%} of {len(judged.examples)} held out are right"

@@ -33,8 +33,6 @@ class Frozen:
     """The numbers of the N examples that could be read."""
     versions: int
     """V: 1, or 2 where they are mirrored, too."""
-    bad: dict[str, str]
-    """Where pictures are named that could not be read, and what is wrong with each."""
 
 
 def freeze(
@@ -45,7 +43,7 @@ def freeze(
     folder: Path,
     *,
     mirrored: bool,
-    bad: str = "fail",
+    bad: Callable[[TorrefyError], None],
     key: str = "",
     progress: Callable[[int], None] = lambda done: None,
 ) -> Frozen:
@@ -60,7 +58,7 @@ def freeze(
         preprocessor: what is done to each.
         folder: where they are kept: a .npy each, and state.json.
         mirrored: whether each is computed of the mirrored picture, too.
-        bad: "fail": a picture that can't be read is an error; "skip": it is left out.
+        bad: called with the error of a picture that can't be read, and may raise it.
         key: what all this depends on; what is kept under another key is computed anew.
         progress: told how many pictures are done.
 
@@ -92,10 +90,7 @@ def freeze(
             good = [(row, one) for row, one in batch if not isinstance(one, TorrefyError)]
             for _, one in batch:
                 if isinstance(one, TorrefyError):
-                    if bad == "fail":
-                        raise one
-                    place = one.problems[0].place
-                    state["bad"][str(place)] = one.problems[0].message
+                    bad(one)
             if good:
                 first = len(state["rows"])
                 pictures = torch.from_numpy(np.stack([one for _, one in good])).to(net.device)
@@ -115,7 +110,7 @@ def freeze(
     if not len(rows):
         raise DataError("no picture can be read", place=Place(examples.origin))
     kept = {blob: _together(array, count, len(rows), versions) for blob, array in arrays.items()}
-    return Frozen(kept, rows, versions, state["bad"])
+    return Frozen(kept, rows, versions)
 
 
 def _together(
@@ -134,7 +129,7 @@ def _state(folder: Path, key: str) -> dict[str, Any]:
             return dict(state)
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return {"key": key, "done": 0, "rows": [], "bad": {}}
+    return {"key": key, "done": 0, "rows": []}
 
 
 def _save(folder: Path, state: dict[str, Any], arrays: dict[str, Any]) -> None:

@@ -180,11 +180,11 @@ def _reaches(graph: Graph, value: str) -> bool:
     return value in seen - inputs
 
 
-def input_layer(name: str, shape: Sequence[int]) -> Any:
-    """An Input layer, as a LayerParameter."""
+def input_layer(top: str, shape: Sequence[int], name: str = "") -> Any:
+    """An Input layer, as a LayerParameter, called as its top unless it has a name."""
     layer = new_message("caffe.LayerParameter")
-    layer.name, layer.type = name, "Input"
-    layer.top.append(name)
+    layer.name, layer.type = name or top, "Input"
+    layer.top.append(top)
     layer.input_param.shape.add().dim.extend(shape)
     return layer
 

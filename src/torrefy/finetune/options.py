@@ -33,8 +33,9 @@ class Options:
     held_out: float = 0.2
     """The share of each class that is held out, where the data don't say it themselves."""
     seed: int = 0
-    unfreeze: str = "all"
-    """What of the backbone learns in the end: "all", "none", or a layer, and all behind it."""
+    unfreeze: str = "half"
+    """What of the backbone learns in the end: "all", the later "half" of its layers, "none"; or a
+    layer's name, and all behind it."""
     gradual: int = 1
     """In how many phases that is unfrozen, from its end to its beginning."""
     discriminative: float = 0.3
@@ -47,7 +48,7 @@ class Options:
     """Pictures to a batch; 0: 32, of the first phase 64; 8 batches to an epoch at least."""
     head_lr: float = 0.003
     """The rate of the first phase (AdamW)."""
-    lr: float = 0.0005
+    lr: float = 0.0003
     """The backbone's rate in the later phases (SGD with momentum); the head's is ten times it."""
     find_lr: bool = False
     """Whether each phase's rate is looked for first, and taken."""
@@ -55,6 +56,8 @@ class Options:
     """What is done to pictures in the later phases: "none", "flip", a recipe's name, or
     augmentations: "Rotation min: -10 max: 10"; empty: "flip" of pictures in colour, else "none".
     """
+    cache: bool = True
+    """Whether what the frozen part makes is kept, where nothing but flips is done to pictures."""
     balance: str = "none"
     """ "weights": each class counts alike in the loss, however few its pictures are."""
     smoothing: float = 0.1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from torrefy.finetune.frozen import Frozen, freeze
 from torrefy.finetune.graft import LABEL, Frontier, Graft, frontier, input_layer
 from torrefy.finetune.options import Options
 from torrefy.finetune.pictures import data_layer, load
+from torrefy.finetune.rate import find_rate
 from torrefy.net.net import Net
 from torrefy.net.stored import StoredLayer, StoredNet, read_weights, write_weights
-from torrefy.schema import new_message, write_text
+from torrefy.schema import new_message, read_text, write_text
 from torrefy.train.best import EarlyStopping
 from torrefy.train.callbacks import Callback
 from torrefy.train.feed import Arrays
+from torrefy.train.keep import KeepLast
 from torrefy.train.solver import Solver
 from torrefy.weights.copy import copy_weights
 from torrefy.weights.files import replacing
@@ -80,7 +82,9 @@ def plan(graft: Graft, options: Options, pictures: int, augment: str) -> list[Ph
     layers = graft.learned()
     if options.unfreeze == "none" or not layers:
         return phases
-    if options.unfreeze != "all":
+    if options.unfreeze == "half":
+        layers = layers[len(layers) // 2 :]
+    elif options.unfreeze != "all":
         if options.unfreeze not in layers:
             hint = did_you_mean(options.unfreeze, layers) or f"There are {', '.join(layers[-6:])}."
             raise TorrefyError(
@@ -124,6 +128,15 @@ class Work:
     class_weight: tuple[float, ...] = ()
     tables: tuple[str, str] = ("", "")
     """Where the pictures that are learned from, and those held out, are listed."""
+    bad: dict[str, str] = field(default_factory=dict)
+    """Pictures that could not be read, where they are named, and what is wrong with each."""
+
+    def pass_over(self, error: TorrefyError) -> None:
+        """Leave out a picture that can't be read; or raise its error, if none may be left out."""
+        if self.options.bad_images == "fail":
+            raise error
+        problem = error.problems[0]
+        self.bad[str(problem.place)] = problem.message
 
     def adjusted(self, net: Any) -> Any:
         """A definition with the losses as the options ask for."""
@@ -161,9 +174,8 @@ def run(work: Work, phase: Phase, weights: Path) -> Path:
     done = folder / "learned.caffemodel"
     if done.exists():
         return done
-    solver = (
-        _of_features(work, phase, weights, folder) if phase.augment in ("none", "flip") else None
-    )
+    keeps = work.options.cache and phase.augment in ("none", "flip")
+    solver = _of_features(work, phase, weights, folder) if keeps else None
     if solver is None:
         solver = _of_pictures(work, phase, weights, folder)
     solver.solve()
@@ -174,6 +186,8 @@ def run(work: Work, phase: Phase, weights: Path) -> Path:
     copy_weights(whole, read_weights(weights), fresh=["*"])
     copy_weights(whole, solver.net.stored(), fresh=["*"])
     whole.save(done)
+    for snapshot in folder.glob("snap*"):
+        snapshot.unlink()
     return done
 
 
@@ -202,7 +216,7 @@ def _of_features(work: Work, phase: Phase, weights: Path, folder: Path) -> Solve
     def kept(examples: Examples, part: str, mirrored: bool) -> Frozen:
         return freeze(
             net, values, examples, work.preprocessor, work.folder / "features" / phase.name / part,
-            mirrored=mirrored, bad=work.options.bad_images, key=key,
+            mirrored=mirrored, bad=work.pass_over, key=key,
             progress=lambda done: work.told(f"features, {part}", done, len(examples)),
         )  # fmt: skip
 
@@ -226,7 +240,7 @@ def _behind(text: Any, cut: Frontier, frozen: Frozen, label: Any, batch: int) ->
     net = new_message("caffe.NetParameter")
     net.name = text.name
     for blob, array in frozen.arrays.items():
-        net.layer.append(input_layer(blob, (batch, *array.shape[1:])))
+        net.layer.append(input_layer(blob, (batch, *array.shape[1:]), f"features/{blob}"))
     net.layer.append(label)
     inputs = {"Input"}
     net.layer.extend(s for s in text.layer if s.name not in cut.before and s.type not in inputs)
@@ -325,24 +339,32 @@ def _solver(
     if stored & {spec.name for spec in read_net(net_file).message.layer}:
         text.weights.append(str(weights))
     solver_file = folder / "solver.prototxt"
-    _write(solver_file, text, f"{phase.what} learns")
+    comment = f"{phase.what} learns"
+    _write(solver_file, text, comment)
     resume = folder if any(folder.glob("snap_iter_*.solverstate*")) else None
+    asked: dict[str, Any] = {
+        "device": options.device,
+        "precision": options.precision,
+        "channels_last": options.channels_last,
+    }
+    if options.find_lr and resume is None:
+        where = feed.state_dict()
+        found = find_rate(
+            Solver(solver_file, feeds=feed, test_feeds=test_feed, check_loss=False, **asked)
+        )
+        feed.load_state_dict(where)
+        found.write(folder)
+        text.base_lr = found.rate
+        _write(solver_file, text, comment)
+    elif options.find_lr:
+        text.base_lr = read_text(solver_file, "caffe.SolverParameter").message.base_lr
     made = Solver(
-        solver_file,
-        resume=resume,
-        device=options.device,
-        feeds=feed,
-        test_feeds=test_feed,
-        run=folder,
-        precision=options.precision,
-        channels_last=options.channels_last,
-        callbacks=(),
-    )
+        solver_file, resume=resume, feeds=feed, test_feeds=test_feed, run=folder, **asked
+    )  # fmt: skip
     metric = next((name for name in made.test_nets[0].outputs if name.endswith("accuracy")), "")
     patience = options.patience or 1_000_000
-    made.callbacks.all.extend(
-        [EarlyStopping(blob=metric, patience=patience), *work.callbacks(phase)]
-    )
+    early = EarlyStopping(blob=metric, patience=patience)
+    made.callbacks.all.extend([early, KeepLast(snapshots=1), *work.callbacks(phase)])
     return made
 
 
@@ -353,8 +375,3 @@ def _write(path: Path, message: Any, comment: str) -> None:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def total(phases: Sequence[Phase]) -> int:
-    """How many epochs there are."""
-    return sum(phase.epochs for phase in phases)
