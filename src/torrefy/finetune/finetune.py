@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from torrefy import __version__
+from torrefy.data.ahead import read_ahead
 from torrefy.data.examples import Examples, read_examples
 from torrefy.data.recipe import Recipe
 from torrefy.errors import DataError, Place, TorrefyError
 from torrefy.export.onnx import ExportReport, export_onnx
 from torrefy.finetune import phases as running
-from torrefy.finetune.frozen import read_ahead
 from torrefy.finetune.graft import Graft, graft
 from torrefy.finetune.loading import LoadReport, after_cut, load
 from torrefy.finetune.options import HEADS, Options

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from os import cpu_count
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from torrefy.data.ahead import read_ahead
 from torrefy.data.examples import Examples
 from torrefy.data.preprocess import Preprocessor
-from torrefy.errors import DataError, PictureError, Place, RecordError, TorrefyError
+from torrefy.errors import DataError, Place, TorrefyError
 from torrefy.net.net import Net
 from torrefy.weights.files import replacing
 
-BATCH = 32
-"""Pictures that go through the net together."""
 SAVED = 16
 """Batches after which is noted how far it has come."""
 
@@ -39,39 +35,6 @@ class Frozen:
     """V: 1, or 2 where they are mirrored, too."""
     bad: dict[str, str]
     """Where pictures are named that could not be read, and what is wrong with each."""
-
-
-def read_ahead(
-    examples: Examples, preprocessor: Preprocessor, rows: Sequence[int], size: int = BATCH
-) -> Iterator[list[tuple[int, NDArray[np.float32] | TorrefyError]]]:
-    """Pictures as a net sees them, a batch at a time, read by threads; or why one can't be."""
-    workers = min(8, cpu_count() or 1)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
-
-    def made(index: int) -> NDArray[np.float32] | TorrefyError:
-        try:
-            return preprocessor(examples.picture(index, preprocessor.colour))
-        except (PictureError, RecordError) as error:
-            return error.within(place=examples.place(index))
-
-    waiting: deque[tuple[int, Future[Any]]] = deque()
-    left = iter(rows)
-    try:
-        batch: list[tuple[int, Any]] = []
-        while True:
-            while len(waiting) < size + 2 * workers and (row := next(left, None)) is not None:
-                waiting.append((row, pool.submit(made, row)))
-            if not waiting:
-                break
-            row, future = waiting.popleft()
-            batch.append((row, future.result()))
-            if len(batch) == size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def freeze(
@@ -126,9 +89,9 @@ def freeze(
     batches = read_ahead(examples, preprocessor, range(start, count))
     with torch.inference_mode():
         for number, batch in enumerate(batches, 1):
-            good = [(row, one) for row, one in batch if not isinstance(one, Exception)]
+            good = [(row, one) for row, one in batch if not isinstance(one, TorrefyError)]
             for _, one in batch:
-                if isinstance(one, Exception):
+                if isinstance(one, TorrefyError):
                     if bad == "fail":
                         raise one
                     place = one.problems[0].place
