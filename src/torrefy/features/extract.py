@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,11 @@ from torch import Tensor
 from torrefy import __version__
 from torrefy.data.ahead import BATCH, read_ahead
 from torrefy.data.examples import Examples, read_examples
-from torrefy.errors import DataError, Place, TorrefyError, did_you_mean
+from torrefy.errors import DataError, ExportError, Place, TorrefyError, did_you_mean
+from torrefy.export.onnx import export_onnx
 from torrefy.features.table import Features
 from torrefy.net.backbone import default_blob
+from torrefy.runtime.session import OnnxModel
 from torrefy.train.execution import Execution
 from torrefy.weights.load import load_net
 from torrefy.zoo.model import Model, find_model
@@ -95,6 +98,7 @@ class Extractor:
             self.net.check_blob(blob)
         if len(set(self.blobs)) < len(self.blobs):
             raise TorrefyError("a blob is named twice")
+        self._onnx: OnnxModel | None = None
         self.dims: dict[str, int] = self._dims()
         """How many numbers each has for a picture."""
 
@@ -102,15 +106,35 @@ class Extractor:
         made = self(np.zeros((1, *self.preprocessor.shape), np.float32))
         return {blob: int(np.prod(array.shape[1:])) for blob, array in made.items()}
 
+    def use_onnx(self) -> bool:
+        """Let ONNX Runtime run the net from now on, exported and checked; whether it can."""
+        if self.net.device.type != "cpu" or self.execution.precision != "fp32":
+            return False
+        with tempfile.TemporaryDirectory(prefix="torrefy-") as folder:
+            try:
+                report = export_onnx(
+                    self.net, Path(folder) / "features.onnx", blobs=self.blobs, recipe=self.recipe
+                )
+            except ExportError:
+                return False
+            if not isinstance(report.inputs[self.preprocessor.blob][0], str):
+                return False
+            self._onnx = OnnxModel(report.path)
+        return True
+
     def __call__(self, pictures: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Features of preprocessed pictures, N×C×H×W, by blob: N×D; with pool "none" as they are.
 
         Raises:
             TorrefyError: the net can't take them.
         """
-        given = torch.from_numpy(pictures).to(self.net.device)
         with torch.inference_mode(), self.execution.autocast():
-            found = self.net.run({self.preprocessor.blob: given}, list(self.blobs))
+            if self._onnx is None:
+                given = torch.from_numpy(pictures).to(self.net.device)
+                found = self.net.run({self.preprocessor.blob: given}, list(self.blobs))
+            else:
+                made = self._onnx.run({self.preprocessor.blob: pictures}, list(self.blobs))
+                found = {blob: torch.from_numpy(array) for blob, array in made.items()}
             pooled = {blob: pooled_to(found[blob].float(), self.pool) for blob in self.blobs}
         kind = torch.float16 if self.float16 else torch.float32
         return {blob: value.to(kind).cpu().numpy() for blob, value in pooled.items()}
