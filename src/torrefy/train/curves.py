@@ -16,10 +16,11 @@ TRAIN, TEST = "#8c510a", "#01665e"
 """The colours of what is trained and of what is tested: told apart in grey, too."""
 
 
-def draw_curves(history: History, title: str) -> bytes:
+def draw_curves(history: History, title: str, bounds: Sequence[int] = ()) -> bytes:
     """The curves as a PNG of 1200×500 pixels: on the left losses, on the right what else is tested.
 
-    Where nothing else is tested, the rate is on the right.
+    Where nothing else is tested, the rate is on the right. `bounds` are iterations at which another
+    phase of the training began; a line marks each.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -36,6 +37,9 @@ def draw_curves(history: History, title: str) -> bytes:
     if positive and min(positive) > 0 and max(positive) > 30 * min(positive):
         losses.set_yscale("log")
     _draw(others, history, rest or ["lr"], "" if rest else "lr")
+    for axes in (losses, others):
+        for bound in bounds:
+            axes.axvline(bound, color="#8c8c90", linestyle="--", linewidth=1)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
