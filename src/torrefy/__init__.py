@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from torrefy.data.recipe import Recipe
     from torrefy.errors import TorrefyError
     from torrefy.export.onnx import ExportReport, export_onnx
+    from torrefy.features.extract import extract
+    from torrefy.finetune.estimator import FineTuner
+    from torrefy.finetune.finetune import finetune
     from torrefy.net.net import Net
     from torrefy.runtime.classifier import Classifier
     from torrefy.spec.build import NetSpec
@@ -20,12 +23,15 @@ __version__ = "0.1.0.dev0"
 _HOMES = {
     "Classifier": "torrefy.runtime.classifier",
     "ExportReport": "torrefy.export.onnx",
+    "FineTuner": "torrefy.finetune.estimator",
     "Net": "torrefy.net.net",
     "NetSpec": "torrefy.spec.build",
     "Recipe": "torrefy.data.recipe",
     "Solver": "torrefy.train.solver",
     "TorrefyError": "torrefy.errors",
     "export_onnx": "torrefy.export.onnx",
+    "extract": "torrefy.features.extract",
+    "finetune": "torrefy.finetune.finetune",
     "load_net": "torrefy.weights.load",
 }
 """Where each public name lives. It is imported on first use: `import torrefy` is cheap."""
@@ -33,6 +39,7 @@ _HOMES = {
 __all__ = [
     "Classifier",
     "ExportReport",
+    "FineTuner",
     "Net",
     "NetSpec",
     "Recipe",
@@ -40,6 +47,8 @@ __all__ = [
     "TorrefyError",
     "__version__",
     "export_onnx",
+    "extract",
+    "finetune",
     "load_net",
 ]
 

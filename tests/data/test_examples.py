@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from torrefy.data.create import create_lmdb
-from torrefy.data.examples import read_examples
+from torrefy.data.examples import examples_of, read_examples
 from torrefy.data.sources.image_list import PictureSource
 from torrefy.errors import DataError, PictureError
 
@@ -169,3 +169,32 @@ def test_wrong_data_are_told(tmp_path: Path) -> None:
     assert refusal(write(tmp_path / "l.txt", "alone\n")) == (
         f'{tmp_path}/l.txt:1:1: expected a picture and its class ("cat.jpg 3"), found "alone"'
     )
+
+
+def test_what_a_program_has_are_examples() -> None:
+    grey, colour = np.full((3, 4), 7, np.uint8), np.full((2, 2, 3), (1, 2, 3), np.uint8)
+    found = examples_of([grey, colour, Image.fromarray(colour)], ["b", "a", "b"])
+    assert (found.classes, found.targets.tolist()) == (("a", "b"), [1, 0, 1])
+    assert found.picture(0).shape == (3, 4, 3)
+    assert found.picture(2, "BGR")[0, 0].tolist() == [3, 2, 1]
+    assert found.take([1]).picture(0, "GRAY").shape == (2, 2, 1)
+    assert examples_of(["a.png"]).files == ("a.png",)
+    assert examples_of([grey] * 2, [[0, 1], [1, 1]]).kind == "tags"
+
+
+@pytest.mark.parametrize(
+    ("pictures", "labels", "told"),
+    [
+        ([], None, "X: there are no pictures"),
+        ("a.png", None, "X: expected a list of pictures"),
+        (
+            np.ones((2, 3)), None,
+            "X: expected names of files or pictures of HxWx3 bytes, found float64 of 3 at 0",
+        ),
+        (["a.png"], [1, 2], "X: 1 pictures, but labels of 2"),
+    ],
+)  # fmt: skip
+def test_what_is_no_pictures_is_refused(pictures: object, labels: object, told: str) -> None:
+    with pytest.raises(DataError) as caught:
+        examples_of(pictures, labels)
+    assert str(caught.value) == told

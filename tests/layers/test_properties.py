@@ -128,6 +128,12 @@ def crop(draw: Draw) -> Drawn:
     return use([large, small], f"crop_param {{ offset: {offset} }}")
 
 
+def padding(draw: Draw) -> Drawn:
+    sides = " ".join(f"pad_{side}: {draw(st.integers(0, 3))}" for side in "lrtb")
+    method = draw(st.sampled_from(["pad_method: REPEAT", "pad_method: CONSTANT pad_value: 0.5"]))
+    return use([shape(draw, 4)], f"padding_param {{ {method} {sides} }}")
+
+
 def reshape(draw: Draw) -> Drawn:
     bottom = shape(draw, 3)
     dims = draw(st.sampled_from(["dim: 0 dim: -1", "dim: -1", "dim: 0 dim: 0 dim: 1 dim: -1"]))
@@ -240,6 +246,7 @@ USES: dict[str, Callable[[Draw], Drawn]] = {
     "MVN": lambda d: use([(*shape(d, 2, 3), 2, 3)]),
     "MultinomialLogisticLoss": lambda d: labelled(d, positive=True, feed=probabilities),
     "PReLU": lambda d: use([shape(d, 4)], smooth=False),
+    "Padding": padding,
     "Pooling": pooling,
     "Power": lambda d: plain(d, "power_param { power: 2 scale: 0.5 shift: 1 }"),
     "RNN": recurrent,

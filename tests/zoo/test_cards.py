@@ -35,8 +35,8 @@ def test_a_name_that_is_near_to_none_lists_all() -> None:
     with pytest.raises(ZooError) as error:
         find_card("x")
     assert str(error.value) == (
-        'there is no zoo model "x". There are: autoencoder, fashion_quick, lenet, open_nsfw, '
-        "siamese, squeezenet_v1.1."
+        'there is no zoo model "x". There are: autoencoder, efficientnet_lite0, '
+        "fashion_quick, lenet, open_nsfw, siamese, squeezenet_v1.1."
     )
 
 

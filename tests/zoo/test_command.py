@@ -23,6 +23,7 @@ def test_list_names_every_model() -> None:
     assert [line.split()[0] for line in result.stdout.splitlines()] == [
         "name",
         "autoencoder",
+        "efficientnet_lite0",
         "fashion_quick",
         "lenet",
         "open_nsfw",
@@ -34,7 +35,7 @@ def test_list_names_every_model() -> None:
 def test_list_as_json_tells_licence_and_classes() -> None:
     models = json.loads(run("list", "--json").stdout)["models"]
     told = [(m["name"], m["license"], m["classes"], m["dataset"]) for m in models]
-    assert told[2:4] == [
+    assert told[3:5] == [
         ("lenet", "BSD-2-Clause", 10, "mnist"),
         ("open_nsfw", "BSD-2-Clause", 2, None),
     ]

@@ -25,6 +25,8 @@ COMMANDS = {
     "test": "Average a net's outputs over its test data.",
     "time": "Tell how long a net and each of its layers take.",
     "classify": "Say what is in pictures.",
+    "finetune": "Finetune a pretrained net on pictures.",
+    "features": "Take features of pictures.",
     "export": "Write a net with its weights as an ONNX file.",
     "data": "Fetch and build databases, compute statistics, and look at them.",
     "weights": "Show, convert and compare files of weights.",

@@ -75,6 +75,8 @@ class Examples:
     """Their numbers in the database."""
     lines: tuple[int, ...] = ()
     """The lines that name them in a list or table, from 1."""
+    arrays: tuple[NDArray[np.uint8], ...] = ()
+    """The pictures themselves, where they are in memory: in RGB, or of one channel."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -85,7 +87,7 @@ class Examples:
             return Place(self.origin, self.lines[index], 1)
         if self.database is not None:
             return self.database.place(self.numbers[index])
-        return Place(self.files[index])
+        return Place(self.files[index] if self.files else self.names[index])
 
     def picture(self, index: int, colour: str = "RGB") -> NDArray[np.uint8]:
         """A picture as H×W×C bytes in the order of `colour`: "RGB", "BGR" or "GRAY".
@@ -93,6 +95,8 @@ class Examples:
         Raises:
             PictureError, RecordError: it can't be read.
         """
+        if self.arrays:
+            return _coloured(self.arrays[index], colour)
         if self.database is not None:
             return _stored(self.database, self.numbers[index], colour)
         try:
@@ -116,6 +120,7 @@ class Examples:
             parts=some(self.parts),
             numbers=some(self.numbers),
             lines=some(self.lines),
+            arrays=some(self.arrays),
         )
 
 
@@ -292,14 +297,77 @@ def _stored(source: Source, index: int, colour: str) -> NDArray[np.uint8]:
             f"expected a picture of 1 or 3 channels in bytes, found {shape} of {array.dtype}",
             place=source.place(index),
         )
-    picture = array.transpose(1, 2, 0)
+    return _coloured(array.transpose(1, 2, 0)[..., ::-1], colour)
+
+
+def _coloured(picture: NDArray[np.uint8], colour: str) -> NDArray[np.uint8]:
+    """H×W×3 in RGB, or H×W×1, in other colours."""
     if colour == "GRAY" and picture.shape[2] == 3:
-        blue, green, red = (picture[..., i].astype(np.uint32) for i in range(3))
+        red, green, blue = (picture[..., i].astype(np.uint32) for i in range(3))
         grey = (9797 * red + 19234 * green + 3737 * blue) >> 15  # as `read_picture`
         return grey.astype(np.uint8)[..., np.newaxis]
     if colour != "GRAY" and picture.shape[2] == 1:
         return np.repeat(picture, 3, axis=2)
-    return np.ascontiguousarray(picture[..., ::-1] if colour == "RGB" else picture)
+    return np.ascontiguousarray(picture[..., ::-1] if colour == "BGR" else picture)
+
+
+def examples_of(pictures: Any, labels: Any = None, *, origin: str = "X") -> Examples:
+    """Examples of what a program has: scikit-learn's X and y.
+
+    Args:
+        pictures: the names of files; or arrays of bytes, H×W×3 in RGB, H×W×1 or H×W each, all in
+            one array or not; or Pillow's pictures.
+        labels: a class for each, any that can be sorted; or N×T numbers; None: not known.
+        origin: what messages call them.
+
+    Raises:
+        DataError: they are something else, none, or labels are more or fewer.
+    """
+    place = Place(origin)
+    if isinstance(pictures, (str, Path, bytes)) or not hasattr(pictures, "__len__"):
+        raise DataError("expected a list of pictures", place=place)
+    if not len(pictures):
+        raise DataError("there are no pictures", place=place)
+    files: tuple[str, ...] = ()
+    arrays: tuple[NDArray[np.uint8], ...] = ()
+    if all(isinstance(one, (str, Path)) for one in pictures):
+        names = files = tuple(map(str, pictures))
+    else:
+        arrays = tuple(_array(one, i, place) for i, one in enumerate(pictures))
+        names = tuple(f"{origin}[{i}]" for i in range(len(arrays)))
+    kind, targets = "none", np.zeros(0, np.int64)
+    classes: tuple[str, ...] = ()
+    if labels is not None:
+        given = np.asarray(labels)
+        if given.ndim not in (1, 2) or len(given) != len(names):
+            raise DataError(
+                f"{len(names)} pictures, but labels of {'x'.join(map(str, given.shape))}",
+                place=place,
+            )
+        if given.ndim == 1:
+            kind = "classes"
+            values, targets = np.unique(given, return_inverse=True)
+            classes = tuple(map(str, values))
+        else:
+            kind = "tags" if set(np.unique(given).tolist()) <= {0, 1} else "numbers"
+            classes = tuple(str(i) for i in range(given.shape[1]))
+            targets = given.astype(np.float32)
+    return Examples(kind, names, files, targets, classes, origin=origin, arrays=arrays)
+
+
+def _array(picture: Any, index: int, place: Place) -> NDArray[np.uint8]:
+    if hasattr(picture, "convert"):  # Pillow's
+        picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    array = np.asarray(picture)
+    array = array[..., np.newaxis] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[2] not in (1, 3) or array.dtype != np.uint8 or not array.size:
+        shape = "x".join(map(str, array.shape))
+        raise DataError(
+            f"expected names of files or pictures of HxWx3 bytes, found {array.dtype} of {shape} "
+            f"at {index}",
+            place=place,
+        )
+    return array
 
 
 # --- Lists and tables ---

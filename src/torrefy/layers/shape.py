@@ -1,4 +1,4 @@
-"""Layers that move numbers and compute none: Concat, Slice, Split, Flatten, Reshape, Tile, Crop."""
+"""Layers that move numbers: Concat, Slice, Split, Flatten, Reshape, Tile, Crop, Padding."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from torrefy.layers.base import Layer, Shape, layer, shape_text
@@ -296,3 +297,48 @@ class Crop(Layer):
         for axis, offset in enumerate(self.offsets, self.start):
             x = x.narrow(axis, offset, like.shape[axis])
         return x
+
+
+@layer("Padding")
+class Padding(Layer):
+    """Columns and rows around the bottom: N×C×H×W becomes N×C×(t + H + b)×(l + W + r).
+
+    `pad_method: CONSTANT` fills them with `pad_value`, REPEAT with the nearest value of the edge;
+    it must be given. A convolution's own `pad` is the same on both sides; before one this gives
+    TensorFlow's padding "SAME", which for an even picture, a stride of 2 and a kernel of k is
+    ⌊(k − 2) / 2⌋ to the left and the top, ⌈(k − 2) / 2⌉ to the right and the bottom. Caffe 1.0
+    has no such layer; the parameters are those proposed in BVLC/caffe#6294.
+    """
+
+    param = "padding_param"
+    example = "padding_param { pad_method: CONSTANT pad_r: 1 pad_b: 1 }"
+    in_place = False
+    needs_tops = False
+
+    def setup(self, *bottoms: Shape) -> None:
+        """Read the margins."""
+        (shape,) = bottoms
+        p = self.p
+        if len(shape) != 4:
+            raise self.error(
+                f"Padding takes 4 axes (N, C, H, W), the bottom is {shape_text(shape)}",
+                field="bottom",
+            )
+        if not p.HasField("pad_method"):
+            raise self.error(
+                "pad_method is missing",
+                field="pad_method",
+                hint="Give padding_param { pad_method: CONSTANT }, or REPEAT.",
+            )
+        self.repeats = p.PadMethod.Name(p.pad_method) == "REPEAT"
+        if self.repeats and p.HasField("pad_value"):
+            raise self.error("REPEAT takes no pad_value", field="pad_value")
+        self.margins = (p.pad_l, p.pad_r, p.pad_t, p.pad_b)
+        self.value: float = p.pad_value
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Pad."""
+        (x,) = bottoms
+        if self.repeats:
+            return F.pad(x, self.margins, mode="replicate")
+        return F.pad(x, self.margins, value=self.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,7 @@ from torrefy.data.preprocess import Preprocessor, read_batches
 from torrefy.data.recipe import Recipe
 from torrefy.errors import PictureError, TorrefyError
 from torrefy.runtime.session import OnnxModel
-from torrefy.zoo import find_card, pull
-from torrefy.zoo.recipe import recipe_of
+from torrefy.zoo.model import Model, find_model
 
 if TYPE_CHECKING:
     from torrefy.data.augment.versions import Versions
@@ -53,7 +52,8 @@ class Classifier:
     """Says what is in pictures.
 
     Args:
-        model: a zoo model's name, or an .onnx file that Torrefy exported with preprocessing.
+        model: a zoo model's name, a folder with a card, as a finetuning's run folder, or an .onnx
+            file that Torrefy exported with preprocessing.
         device: "cpu" or "cuda".
         tta: test-time augmentation: versions of each picture, whose outputs are averaged. "flip",
             "oversample" (pycaffe's ten crops), a recipe, augmentations ("Rotation min: -10 max:
@@ -166,8 +166,8 @@ def _open(model: str | Path, device: str) -> tuple[Engine, Recipe]:
             f"{model}: expected a zoo model's name or an .onnx file",
             hint="`torrefy export` makes one of a prototxt and its weights.",
         )
-    card = find_card(str(model))
-    return _net_engine(card.name, device), recipe_of(card)
+    found = find_model(model)
+    return _net_engine(found, device), found.recipe
 
 
 def _onnx_engine(model: OnnxModel) -> tuple[Engine, Recipe]:
@@ -197,19 +197,18 @@ def _onnx_engine(model: OnnxModel) -> tuple[Engine, Recipe]:
     return run, recipe
 
 
-def _net_engine(name: str, device: str) -> Engine:
+def _net_engine(model: Model, device: str) -> Engine:
     import torch
 
     from torrefy.weights.load import load_net
 
-    pulled = pull(name)
-    message: Any = pulled.card.message
-    net = load_net(pulled.definition, pulled.weights, device=device)
+    net = load_net(model.definition, model.weights, device=device)
+    blob, output = model.preprocessor.blob, model.recipe.output
 
     def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            blobs = net.run({message.input.blob: pictures}, [message.output])
-        scores: NDArray[np.float32] = blobs[message.output].cpu().numpy()
+            blobs = net.run({blob: pictures}, [output])
+        scores: NDArray[np.float32] = blobs[output].cpu().numpy()
         return scores
 
     return run

@@ -669,6 +669,27 @@ class _L(LayerFunctions):
 
         The top has the bottom's shape, N×C×…. Params: slope, of C numbers, or of no axes with
         `channel_shared`. It starts as 0.25."""
+    def Padding(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        pad_method: int | str = ...,
+        pad_l: int = ...,
+        pad_r: int = ...,
+        pad_t: int = ...,
+        pad_b: int = ...,
+        pad_value: float = ...,
+        **fields: Any,
+    ) -> Any:
+        """Columns and rows around the bottom: N×C×H×W becomes N×C×(t + H + b)×(l + W + r).
+
+        `pad_method: CONSTANT` fills them with `pad_value`, REPEAT with the nearest value of the edge;
+        it must be given. A convolution's own `pad` is the same on both sides; before one this gives
+        TensorFlow's padding "SAME", which for an even picture, a stride of 2 and a kernel of k is
+        ⌊(k − 2) / 2⌋ to the left and the top, ⌈(k − 2) / 2⌉ to the right and the bottom. Caffe 1.0
+        has no such layer; the parameters are those proposed in BVLC/caffe#6294."""
     def Parameter(
         self,
         *bottoms: Top,
@@ -1084,6 +1105,10 @@ class _Loss:
     BATCH_SIZE: int
     NONE: int
 
+class _Padding:
+    CONSTANT: int
+    REPEAT: int
+
 class _ParamSpec:
     STRICT: int
     PERMISSIVE: int
@@ -1172,6 +1197,7 @@ class _P(Enums):
     ImageData: _ImageData
     LRN: _LRN
     Loss: _Loss
+    Padding: _Padding
     ParamSpec: _ParamSpec
     Phase: _Phase
     Pooling: _Pooling

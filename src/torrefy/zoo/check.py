@@ -11,6 +11,7 @@ from torrefy.zoo.cards import Card
 from torrefy.zoo.convert import CONVERTERS
 from torrefy.zoo.datasets import dataset_names
 from torrefy.zoo.labels import labels
+from torrefy.zoo.rename import rename_problems, renames
 from torrefy.zoo.sources import DIGITS, parse_url
 
 CHANNELS = {"BGR": 3, "RGB": 3, "GRAY": 1}
@@ -120,3 +121,15 @@ def check_source(source: Any, path: Where) -> Found:
     elif source.converter and (source.converter not in CONVERTERS or path[0] != "weights"):
         hint = did_you_mean(source.converter, CONVERTERS)
         yield f'there is no converter "{source.converter}" for this', (*path, "converter"), hint
+    yield from _check_renames(source, path)
+
+
+def _check_renames(source: Any, path: Where) -> Found:
+    by_name = source.converter == "state_dict"
+    if by_name and not source.rename:
+        yield "the converter state_dict needs a rename", (*path, "converter"), ""
+    if source.rename and not by_name:
+        yield "a rename is for the converter state_dict", (*path, "rename", 0), ""
+    for i, rename in enumerate(renames(source)):
+        for message, field, hint in rename_problems(rename):
+            yield message, (*path, "rename", i, *([field] if field else [])), hint

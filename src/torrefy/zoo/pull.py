@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torrefy.errors import ZooError
@@ -28,6 +29,7 @@ def pull(name: str) -> Pulled:
     Raises:
         ZooError: no such model, one without weights, or its files can't be had; each source and
             why is told.
+        WeightsError: weights in a form of their own can't be converted.
     """
     card = find_card(name)
     if not card.message.weights:
@@ -36,7 +38,8 @@ def pull(name: str) -> Pulled:
             hint=f"`torrefy zoo copy {name}` gives its files.",
         )
     with Sources(card.name, card.folder) as sources:
-        return Pulled(card, _definition(card, sources), _weights(card, sources))
+        definition = _definition(card, sources)
+        return Pulled(card, definition, _weights(card, sources, definition))
 
 
 def pull_definition(name: str) -> Path:
@@ -71,18 +74,21 @@ def _definition(card: Card, sources: Sources) -> Path:
     return sources.get(card.message.definition, "definition")[0]
 
 
-def _weights(card: Card, sources: Sources) -> Path:
-    from torrefy.zoo.convert import convert, converted
+def _weights(card: Card, sources: Sources, definition: Path) -> Path:
+    from torrefy.zoo.convert import Conversion, convert, converted
+
+    given = card.message.weights
 
     def made() -> Path | None:
-        places = [sources.path(s) for s in card.message.weights if s.converter]
-        return next(filter(None, map(converted, places)), None)
+        places = (converted(sources.path(s), s) for s in given if s.converter)
+        return next(filter(None, places), None)
 
     ready = made()
     if ready is None:
-        path, source = sources.get(card.message.weights, "weights")
+        path, source = sources.get(given, "weights")
         if not source.converter:
             return path
         sources.hold()
-        ready = made() or convert(path, source.converter)
+        place = partial(card.text.place, "weights", list(given).index(source))
+        ready = made() or convert(Conversion(path, source, definition, place))
     return ready

@@ -151,7 +151,7 @@ def read_versions(
             messages += recipe.augmentation
             warp = Warp.from_message(recipe.warp)
         else:
-            messages.append(_parse(name))
+            messages.append(parse_augmentation(name))
     made = []
     for one in read_augmentations(messages):
         if not isinstance(one, Augmentation):
@@ -163,8 +163,12 @@ def read_versions(
     return Versions(", ".join(names), versions, Augmenter(made, warp), seed)
 
 
-def _parse(text: str) -> Any:
-    """The message of an augmentation as a command line names it."""
+def parse_augmentation(text: str) -> Any:
+    """The message of an augmentation as a command line names it: "Rotation min: -10 max: 10".
+
+    Raises:
+        TorrefyError: there is none of that name, or a field is wrong.
+    """
     name, _, fields = text.strip().partition(" ")
     types = augmentation_types()
     if name not in types:

@@ -12,28 +12,35 @@ from torrefy.schema.head import Head, Site, head
 class OnVector(Head):
     """A head that reads a vector for each picture; of a map it takes a mean or the like."""
 
-    pool: Literal["NONE", "AVE", "MAX"] = field(
-        "NONE", doc="of a map: each channel's mean or largest value; NONE: all its numbers"
+    pool: Literal["AUTO", "NONE", "AVE", "MAX"] = field(
+        "AUTO",
+        doc="of a map: each channel's mean (AVE) or largest value; NONE: all its numbers; AUTO: "
+        "where a net is finetuned AVE, else NONE",
     )
-    standardise: bool = field(
-        False, doc="whether a BatchNorm takes mean and deviation out of each number"
+    standardise: Literal["AUTO", "YES", "NO"] = field(
+        "AUTO",
+        doc="whether a BatchNorm takes mean and deviation out of each number; AUTO: where a net is "
+        "finetuned, whose features are of any size",
     )
     dropout: float = field(0.0, doc="the share that is dropped in training", at_least=0, below=1)
 
     def suit(self, shapes: Mapping[str, Sequence[int]], bottom: str) -> None:
-        """Of a map take means."""
-        if self.pool == "NONE" and len(shapes[bottom]) == 4 and max(shapes[bottom][2:]) > 1:
-            self.pool = "AVE"
+        """Of a map take means; standardise."""
+        if self.pool == "AUTO":
+            is_map = len(shapes[bottom]) == 4 and max(shapes[bottom][2:]) > 1
+            self.pool = "AVE" if is_map else "NONE"
+        if self.standardise == "AUTO":
+            self.standardise = "YES"
 
     def vector(self, site: Site) -> str:
         """Write what comes before the first learned layer; its top."""
         x = site.bottom
-        if self.pool != "NONE":
+        if self.pool in ("AVE", "MAX"):
             x = site.add(
                 "Pooling", x, name="pool",
                 pooling_param={"pool": self.pool, "global_pooling": True},
             )  # fmt: skip
-        if self.standardise:
+        if self.standardise == "YES":
             x = site.add("BatchNorm", x, name="standard")
         if self.dropout:
             ratio = {"dropout_ratio": self.dropout}

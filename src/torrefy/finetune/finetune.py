@@ -1,0 +1,469 @@
+"""From pictures to a deployed model: a pretrained net finetuned in a folder of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from torrefy import __version__
+from torrefy.data.ahead import read_ahead
+from torrefy.data.examples import Examples, read_examples
+from torrefy.data.preprocess import Preprocessor
+from torrefy.data.recipe import Recipe
+from torrefy.errors import DataError, Place, TorrefyError
+from torrefy.export.onnx import ExportReport, export_onnx
+from torrefy.finetune import phases as running
+from torrefy.finetune.graft import Graft, graft
+from torrefy.finetune.loading import LoadReport, after_cut, load
+from torrefy.finetune.options import HEADS, Options
+from torrefy.finetune.phases import Phase, Work
+from torrefy.finetune.pictures import check_augment, write_table
+from torrefy.finetune.split import Parts, divide
+from torrefy.net.net import Net
+from torrefy.schema import new_message, write_text
+from torrefy.schema.head import Head, head_types, parse_head
+from torrefy.train.callbacks import Callback
+from torrefy.weights.files import replacing
+from torrefy.weights.load import load_net
+from torrefy.zoo.cards import FILE as CARD
+from torrefy.zoo.model import Model, find_model
+
+SETTINGS = "finetune.json"
+"""What a run was asked for; it is written first."""
+FEW = 10
+"""Pictures of a class below which more are asked for."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a net says of examples."""
+
+    part: str
+    """ "val" or "test"."""
+    examples: Examples
+    """Those that could be read."""
+    scores: NDArray[np.float32]
+    """A row each: probabilities of classes or tags; numbers."""
+
+    @property
+    def value(self) -> tuple[float, float]:
+        """How good it is, higher is better: accuracy and mean log probability; or minus errors."""
+        truth = self.examples.targets
+        if self.examples.kind == "classes":
+            right = float((self.scores.argmax(1) == truth).mean())
+            own = self.scores[np.arange(len(truth)), truth]
+            return right, float(np.log(np.maximum(own, 1e-12)).mean())
+        if self.examples.kind == "tags":
+            p = np.clip(self.scores, 1e-7, 1 - 1e-7)
+            cost = -(truth * np.log(p) + (1 - truth) * np.log(1 - p)).mean()
+            return float(-cost), float(((self.scores > 0.5) == truth).mean())
+        return -float(np.square(self.scores - truth).mean()), 0.0
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A finetuning that came to its end."""
+
+    folder: Path
+    """The run's folder: a model, as `torrefy classify` and all else take it."""
+    model: Model
+    """The pretrained net."""
+    graft: Graft
+    parts: Parts
+    phases: tuple[Phase, ...]
+    kept: Phase
+    """The phase whose weights are kept: the one that did best on what is held out."""
+    values: dict[str, tuple[float, float]]
+    """How good each phase was on what is held out, as `Answers.value`."""
+    answers: tuple[Answers, ...]
+    """What its net says of what is held out, and of what is tested."""
+    loaded: LoadReport
+    exported: ExportReport
+    notes: tuple[str, ...]
+    bad: dict[str, str]
+    """Pictures that could not be read, where they are named, and what is wrong with each."""
+    seconds: float
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """What is done to a picture."""
+        return self.model.preprocessor
+
+    @property
+    def answer(self) -> str:
+        """The blob that holds the answer."""
+        return self.graft.answers()[1][0]
+
+    @property
+    def onnx(self) -> Path:
+        """The net as ONNX, with its preprocessing and classes."""
+        return self.exported.path
+
+
+@dataclass(frozen=True)
+class Told:
+    """Who is told what a finetuning does; by default nobody."""
+
+    line: Callable[[str], None] = lambda line: None
+    """What was found or begun."""
+    progress: Callable[[str, int, int], None] = lambda what, done, count: None
+    """How many pictures are done of how many."""
+    callbacks: Callable[[Phase], Iterable[Callback]] = lambda phase: ()
+    """Callbacks of a phase's training."""
+
+
+def finetune(
+    model: str | Path,
+    data: str | Path | Examples,
+    run: str | Path,
+    options: Options | None = None,
+    *,
+    weights: str | Path | None = None,
+    preprocessing: str | Path | None = None,
+    kind: str | None = None,
+    targets: Sequence[str] = (),
+    root: str | Path | None = None,
+    resume: bool = False,
+    command: str = "",
+    told: Told | None = None,
+) -> Finetuned:
+    """Finetune a pretrained net on pictures.
+
+    Args:
+        model: a zoo model's name, a folder with a card, or a .prototxt, as `find_model` takes it.
+        data: what `read_examples` takes: a folder with a folder for each class, a list, a table,
+            an LMDB; or examples.
+        run: the folder to be made: a model again, with its definition, weights and model.onnx, the
+            texts that it was trained by, its histories and the lists of its pictures.
+        options: how; None: the defaults.
+        weights: those of a .prototxt.
+        preprocessing: what is done to a picture, where no card says it.
+        kind: what a table's columns hold, where they don't tell.
+        targets: a table's columns to learn.
+        root: the folder that names in a list or table are relative to.
+        resume: whether to go on with a run that was broken off.
+        command: how it was asked for, as the report tells it.
+        told: who is told what happens.
+
+    Raises:
+        TorrefyError: the model, data or options are wrong, or the folder exists.
+        KeyboardInterrupt: it was stopped; with `resume` it goes on.
+
+    Example:
+        done = torrefy.finetune("squeezenet_v1.1", "photos/", "photos_run")
+        torrefy.Classifier("photos_run")
+    """
+    begun = time.monotonic()
+    options, told, folder = options or Options(), told or Told(), Path(run)
+    if options.augment:
+        check_augment(options.augment)
+    found = find_model(model, weights, preprocessing)
+    preprocessor = found.preprocessor
+    examples = (
+        data if isinstance(data, Examples)
+        else read_examples(data, kind=kind, columns=targets, root=root)
+    )  # fmt: skip
+    head = _head(options, examples)
+    parts = divide(examples, options.held_out, options.seed)
+    _begin(folder, found, examples, options, resume)
+    told.line(_counted(parts))
+    net, loaded = load(
+        found, policy=options.load, rename=options.rename, device=options.device
+    )  # fmt: skip
+    num_output = len(examples.classes)
+    name = _name(folder)
+    grafted = graft(
+        net, head, num_output, blob=options.blob, output=found.recipe.output, name=name
+    )  # fmt: skip
+    told.line(
+        f"{found.name}: {head.type_name} head on {grafted.blob} "
+        f"({'x'.join(map(str, net.shapes[grafted.value][1:]))})"
+    )
+    augment = options.augment or ("none" if preprocessor.colour == "GRAY" else "flip")
+    planned = running.plan(grafted, options, len(parts.train), augment)
+    tables = folder / "train.csv", folder / "val.csv"
+    for table, part in zip(tables, (parts.train, parts.val), strict=True):
+        write_table(table, part)
+    if parts.test is not None:
+        write_table(folder / "test.csv", parts.test)
+    work = Work(
+        grafted, options, preprocessor, parts.train, parts.val, folder, told.callbacks,
+        told.progress, _as_labels, _class_weight(options, parts.train),
+        (str(tables[0]), str(tables[1])),
+    )  # fmt: skip
+    definition, answers = grafted.answers()
+    start = _start(net, folder, grafted)
+    values: dict[str, tuple[float, float]] = {}
+    best: tuple[tuple[float, float], Phase, Path, Answers] | None = None
+    for phase in planned:
+        told.line(f"{phase.name}: {phase.what} learns, {phase.epochs} epochs")
+        start = running.run(work, phase, start)
+        judge = load_net(definition, start, device=options.device)
+        judged = _judge(judge, answers[0], work, parts.val, told, part="val")
+        values[phase.name] = judged.value
+        told.line(f"{phase.name}: {_value_text(judged)}")
+        if best is None or judged.value > best[0]:
+            best = judged.value, phase, start, judged
+    if best is None:
+        raise TorrefyError("there is no phase")  # `plan` gives one at least
+    _, kept, file, judged = best
+    final = load_net(definition, file, device=options.device)
+    everything = [judged]
+    if parts.test is not None:
+        everything.append(_judge(final, answers[0], work, parts.test, told, part="test"))
+    recipe = _recipe(name, found, examples, answers[0])
+    _write_model(
+        folder,
+        final,
+        definition,
+        recipe,
+        title=f"{found.name}, finetuned with the head {head.type_name}.",
+    )
+    exported = export_onnx(
+        load_net(definition, file), folder / "model.onnx", blobs=answers, recipe=recipe
+    )
+    shutil.rmtree(folder / "features", ignore_errors=True)  # they were for the phases
+    notes = list(parts.notes)
+    if kept is not planned[-1]:
+        notes.append(
+            f"{planned[-1].name} did no better on what is held out than {kept.name}, whose "
+            "weights are kept"
+        )
+    notes += _few(parts)
+    report = after_cut(
+        loaded,
+        [spec.name for spec in grafted.backbone],
+        [k for k, one in final.layers.items() if one.declared and k.startswith("head/")],
+    )
+    return Finetuned(
+        folder=folder,
+        model=found,
+        graft=grafted,
+        parts=parts,
+        phases=tuple(planned),
+        kept=kept,
+        values=values,
+        answers=tuple(everything),
+        loaded=report,
+        exported=exported,
+        notes=tuple(notes),
+        bad=work.bad,
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _head(options: Options, examples: Examples) -> Head:
+    """The head that is asked for, or that suits what is learned.
+
+    Raises:
+        TorrefyError: there is none, or it learns something else.
+    """
+    default = HEADS.get(examples.kind, "")
+    if not options.head and default not in head_types():
+        raise TorrefyError(f"no head learns {examples.kind}", hint="Name one by --head.")
+    made = parse_head(options.head or default)
+    if examples.kind not in made.kinds:
+        suited = [n for n in head_types() if examples.kind in head_types()[n].kinds]
+        raise DataError(
+            f"the head {made.type_name} learns {' or '.join(made.kinds)}, the data have "
+            f"{examples.kind}",
+            place=Place(examples.origin),
+            hint=f"Take {', '.join(suited) or 'another'}; or say --kind, if the data mean another.",
+        )
+    return made
+
+
+def _begin(folder: Path, model: Model, examples: Examples, options: Options, resume: bool) -> None:
+    """Make the run's folder, or see that it is the same run that goes on.
+
+    Raises:
+        TorrefyError: it exists and is another's, or there is nothing to go on with.
+    """
+    place = Place(str(folder))
+    asked: dict[str, Any] = {
+        "model": model.name,
+        "weights": hashlib.sha256(model.weights.read_bytes()).hexdigest(),
+        "data": examples.origin,
+        "pictures": hashlib.sha256("\n".join(examples.names).encode(errors="replace")).hexdigest(),
+        "options": options.as_json(),
+    }
+    asked = json.loads(json.dumps(asked))
+    settings = folder / SETTINGS
+    if folder.exists() and not folder.is_dir():
+        raise TorrefyError("this is a file, not a folder for a run", place=place)
+    if (folder / CARD).exists():
+        raise TorrefyError("here is a run already", place=place, hint="Choose another folder.")
+    if settings.exists():
+        try:
+            had = json.loads(settings.read_text(encoding="utf-8"))["asked"]
+        except (OSError, ValueError, KeyError, TypeError):
+            had = {}
+        if not resume:
+            raise TorrefyError(
+                "a run was broken off here",
+                place=place,
+                hint="Go on with it by --resume, or choose another folder.",
+            )
+        changed = [key for key in asked if had.get(key) != asked[key]]
+        if changed:
+            raise TorrefyError(
+                f"the run that was broken off here had other {' and '.join(changed)}",
+                place=place,
+                hint="Ask for the same, or choose another folder.",
+            )
+        return
+    if resume:
+        raise TorrefyError("there is no run to go on with", place=place)
+    if folder.exists() and any(folder.iterdir()):
+        raise TorrefyError(
+            "this folder holds something else", place=place, hint="Choose another folder."
+        )
+    made = {
+        "asked": asked,
+        "versions": {
+            "torrefy": __version__, "python": platform.python_version(),
+            "torch": torch.__version__, "numpy": np.__version__,
+        },
+        "command": sys.argv,
+    }  # fmt: skip
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TorrefyError(f"can't be made: {error.strerror}", place=place) from None
+    with replacing(settings) as file:
+        file.write(json.dumps(made, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def _start(net: Net, folder: Path, grafted: Graft) -> Path:
+    """The backbone's weights as a file: what the first phase begins from."""
+    file = folder / "backbone.caffemodel"
+    if not file.exists():
+        stored = net.stored()
+        names = {spec.name for spec in grafted.backbone}
+        from torrefy.net.stored import write_weights
+
+        layers = tuple(layer for layer in stored.layers if layer.name in names)
+        write_weights(file, replace(stored, layers=layers))
+    return file
+
+
+def _judge(
+    net: Net, answer: str, work: Work, examples: Examples, told: Told, *, part: str
+) -> Answers:
+    """What a net says of examples; those that can't be read are left out if they may be."""
+    rows: list[int] = []
+    scores: list[NDArray[np.float32]] = []
+    net.eval()
+    done = 0
+    with torch.inference_mode():
+        for batch in read_ahead(examples, work.preprocessor, range(len(examples))):
+            good = [(row, one) for row, one in batch if not isinstance(one, TorrefyError)]
+            for _, one in batch:
+                if isinstance(one, TorrefyError):
+                    work.pass_over(one)
+            if good:
+                pictures = torch.from_numpy(np.stack([one for _, one in good])).to(net.device)
+                found = net.run({work.preprocessor.blob: pictures}, [answer])[answer]
+                scores.append(found.float().reshape(len(good), -1).cpu().numpy())
+                rows += [row for row, _ in good]
+            done += len(batch)
+            told.progress(f"answers, {part}", done, len(examples))
+    if not rows:
+        raise DataError("no picture can be read", place=Place(examples.origin))
+    return Answers(part, examples.take(rows), np.concatenate(scores))
+
+
+def _as_labels(examples: Examples) -> NDArray[np.float32]:
+    return examples.targets.astype(np.float32)
+
+
+def _class_weight(options: Options, train: Examples) -> tuple[float, ...]:
+    """A weight of each class's term, so that all count alike; their mean over pictures is 1."""
+    if options.balance == "none" or train.kind != "classes":
+        return ()
+    counts = np.bincount(train.targets, minlength=len(train.classes))
+    present = int((counts > 0).sum())
+    return tuple(len(train) / (present * n) if n else 0.0 for n in counts.tolist())
+
+
+def _recipe(name: str, model: Model, examples: Examples, answer: str) -> Recipe:
+    return Recipe(
+        name=name,
+        preprocessor=model.preprocessor,
+        output=answer,
+        labels=examples.classes,
+        license=model.recipe.license,
+    )
+
+
+def _write_model(folder: Path, net: Net, definition: Any, recipe: Recipe, *, title: str) -> None:
+    """Write definition, weights and card: from then on the folder is a model."""
+    with replacing(folder / "net.prototxt") as file:
+        file.write(write_text(definition).encode())
+    net.save(folder / "net.caffemodel")
+    card = new_message("torrefy.Card")
+    card.name, card.title = recipe.name, recipe.name
+    card.description = title
+    if recipe.preprocessor is not None:
+        card.input.CopyFrom(recipe.preprocessor.message)
+    card.output = recipe.output
+    card.classes = len(recipe.labels)
+    card.label.extend(recipe.labels)
+    card.license = recipe.license
+    weights = folder / "net.caffemodel"
+    card.weights.add(
+        url=f"file:{weights.name}",
+        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        bytes=weights.stat().st_size,
+    )
+    with replacing(folder / CARD) as file:
+        file.write(write_text(card).encode())
+
+
+def _name(folder: Path) -> str:
+    """A model's name of a folder's."""
+    name = re.sub(r"[^\w.+-]", "_", folder.resolve().name)
+    return name if re.match(r"\w", name) else f"run{name}"
+
+
+def _counted(parts: Parts) -> str:
+    train, val, test = parts.train, parts.val, parts.test
+    what = f"{len(train.classes)} classes" if train.kind == "classes" else train.kind
+    text = f"{len(train)} pictures to learn from, {len(val)} held out"
+    text += f", {len(test)} to test" if test is not None else ""
+    return f"{text}; {what}"
+
+
+def _few(parts: Parts) -> list[str]:
+    if parts.train.kind != "classes":
+        return []
+    counts = np.bincount(parts.train.targets, minlength=len(parts.train.classes))
+    few = int(((counts > 0) & (counts < FEW)).sum())
+    if not few:
+        return []
+    return [
+        f"{few} of {len(counts)} classes are learned from fewer than {FEW} pictures: more would "
+        "help, and what is measured here is uncertain"
+    ]
+
+
+def _value_text(judged: Answers) -> str:
+    first, second = judged.value
+    if judged.examples.kind == "classes":
+        return f"{first:.1%} of {len(judged.examples)} held out are right"
+    if judged.examples.kind == "tags":
+        return f"{second:.1%} of the tags of {len(judged.examples)} held out are right"
+    return f"root mean square error {(-first) ** 0.5:.4g} on {len(judged.examples)} held out"
