@@ -207,11 +207,9 @@ def _check(judged: Judged) -> None:
         raise DataError(f"points have an x and a y each, found {width} columns")
     good = np.isfinite(judged.scores).all(1)
     if not good.all():
-        first = judged.names[int(good.argmin())]
-        raise DataError(
-            f'the scores of "{first}" are no numbers, nor are those of '
-            f"{int((~good).sum()) - 1} other pictures"
-        )
+        first, bad = judged.names[int(good.argmin())], int((~good).sum())
+        others = f" and of {bad - 1} more pictures" if bad > 1 else ""
+        raise DataError(f'the scores of "{first}"{others} are no numbers')
 
 
 # --- Classes ---

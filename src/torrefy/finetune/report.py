@@ -110,7 +110,7 @@ def _csv(measured: Sequence[Metrics]) -> bytes:
     for metrics in measured:
         for number, row in enumerate(metrics.rows):
             writer.writerow([metrics.part, number, row.name, *_cells(row)])
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    return text.getvalue().encode("utf-8", "replace")
 
 
 def _cells(row: Row) -> list[str]:
