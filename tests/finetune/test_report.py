@@ -22,6 +22,7 @@ from torrefy.finetune.metrics import Judged, measure
 from torrefy.finetune.mistakes import worst_of
 from torrefy.finetune.plots import joined, labelled
 from torrefy.finetune.report import write_report
+from torrefy.train.curves import TEST, draw_curves
 from torrefy.train.history import History, Row
 
 EMPTY = {"meta", "img", "br", "link", "input", "hr"}
@@ -244,6 +245,20 @@ def test_phases_follow_each_other_on_the_curves() -> None:
     rows = joined({"1-head": HISTORY, "2-all": HISTORY}).rows
     assert [row.iteration for row in rows] == [10, 20, 30, 40]
     assert [row.epoch for row in rows] == [1, 2, 3, 4]
+
+
+def test_curves_begin_anew_with_a_phase() -> None:
+    rows = [Row(i, scores={"test/loss": y}) for i, y in ((1, 1.0), (50, 1.0), (51, 2.0), (99, 2.0))]
+    apart = np.asarray(Image.open(io.BytesIO(draw_curves(History(rows), "", [50]))))
+    whole = np.asarray(Image.open(io.BytesIO(draw_curves(History(rows), ""))))
+    teal = tuple(bytes.fromhex(TEST[1:]))
+
+    def at_half_height(image: NDArray[np.uint8]) -> bool:
+        left = image[200:300, 100:560, :3]
+        return bool((left == teal).all(2).any())
+
+    assert at_half_height(whole)
+    assert not at_half_height(apart)
 
 
 def test_a_history_may_be_a_file_and_a_bad_one_is_told(tmp_path: Path) -> None:

@@ -87,8 +87,12 @@ def _classes(judged: Judged, most: int) -> Mistakes:
         chosen = [int(wrong[i]) for i in _ranked(best[wrong], most)]
         title = "Wrong, the surest first"
     else:
-        second = np.partition(scores, -2, axis=1)[:, -2] if len(names) > 1 else 0 * best
-        chosen = _ranked(-(best if probable else best - second), min(most, MOST_RIGHT))
+        # What is no probability tells how certain it is by its distance from the next.
+        if not probable and len(names) > 1:
+            sure = best - np.partition(scores, -2, axis=1)[:, -2]
+        else:
+            sure = best
+        chosen = _ranked(-sure, min(most, MOST_RIGHT))
         title = "Nothing is wrong: the least certain"
     made = [
         Mistake(

@@ -20,7 +20,7 @@ def draw_curves(history: History, title: str, bounds: Sequence[int] = ()) -> byt
     """The curves as a PNG of 1200×500 pixels: on the left losses, on the right what else is tested.
 
     Where nothing else is tested, the rate is on the right. `bounds` are iterations at which another
-    phase of the training began; a line marks each.
+    phase of the training began: a line marks each, and curves begin anew.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -32,11 +32,11 @@ def draw_curves(history: History, title: str, bounds: Sequence[int] = ()) -> byt
     tested = list(dict.fromkeys(name for row in history for name in row.scores))
     of_loss = [name for name in tested if "loss" in name]
     rest = [name for name in tested if name not in of_loss]
-    _draw(losses, history, ["train/loss", *of_loss], "loss")
-    positive = [v for line in losses.get_lines() for v in line.get_ydata()]
+    _draw(losses, history, ["train/loss", *of_loss], "loss", bounds)
+    positive = [v for line in losses.get_lines() for v in line.get_ydata() if math.isfinite(v)]
     if positive and min(positive) > 0 and max(positive) > 30 * min(positive):
         losses.set_yscale("log")
-    _draw(others, history, rest or ["lr"], "" if rest else "lr")
+    _draw(others, history, rest or ["lr"], "" if rest else "lr", bounds)
     for axes in (losses, others):
         for bound in bounds:
             axes.axvline(bound, color="#8c8c90", linestyle="--", linewidth=1)
@@ -45,18 +45,22 @@ def draw_curves(history: History, title: str, bounds: Sequence[int] = ()) -> byt
     return buffer.getvalue()
 
 
-def _draw(axes: Axes, history: History, names: Sequence[str], label: str) -> None:
-    """Lines of some columns over the iterations; the best of each test is marked."""
+def _draw(
+    axes: Axes, history: History, names: Sequence[str], label: str, bounds: Sequence[int]
+) -> None:
+    """Lines of some columns over the iterations, broken at bounds; each test's best is marked."""
     for number, name in enumerate(names):
         points = [(row.iteration, row.columns().get(name, math.nan)) for row in history]
         points = [(x, y) for x, y in points if math.isfinite(y)]
         if not points:
             continue
-        x, y = zip(*points, strict=True)
+        gaps = [(bound + 0.5, math.nan) for bound in bounds]
+        x, y = zip(*sorted([*points, *gaps]), strict=True)
         test = name.startswith("test")
         axes.plot(
             x, y, label=name, color=TEST if test else TRAIN, linewidth=1.5,
-            alpha=1 / (1 + number // 2), marker="o" if test or len(x) == 1 else "", markersize=3,
+            alpha=1 / (1 + number // 2), marker="o" if test or len(points) == 1 else "",
+            markersize=3,
         )  # fmt: skip
         if test:
             best = (max if "accuracy" in name else min)(points, key=lambda point: point[1])
