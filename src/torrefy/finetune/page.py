@@ -57,7 +57,7 @@ def render(
             css=_css(),
             facts=facts,
             parts=[_part(one) for one in measured],
-            notes=[*facts.notes, *dict.fromkeys(n for one in measured for n in one.notes)],
+            notes=[*facts.notes, *_notes(measured)],
             numbers={
                 "head": ["number", *(wording.PARTS.get(one.part, one.part) for one in measured)],
                 "rows": [
@@ -115,6 +115,13 @@ def _part(metrics: Metrics) -> dict[str, Any]:
         )
     title = wording.PARTS.get(metrics.part, metrics.part)
     return {"title": title, "headline": headline, "said": f"{title}: {said}"}
+
+
+def _notes(measured: Sequence[Metrics]) -> list[str]:
+    """What the metrics note, of several parts with the part."""
+    if len(measured) == 1:
+        return list(measured[0].notes)
+    return [f"{wording.PARTS.get(m.part, m.part)}: {note}" for m in measured for note in m.notes]
 
 
 def _pictures(count: int) -> str:
