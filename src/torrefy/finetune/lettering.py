@@ -16,7 +16,8 @@ WIDE = ("cjk", "noto", "wqy", "droid", "unifont", "gothic", "msyh", "simsun", "m
 
 def shown(text: str) -> str:
     """A text that can be written anywhere: on one line, without control characters or halves of
-    characters, as names of files may have."""
+    characters, as names of files may have.
+    """
     whole = text.encode("utf-8", "replace").decode()
     return " ".join(
         "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs", "Cn") else c for c in part)

@@ -341,9 +341,7 @@ def _tags(judged: Judged) -> Metrics:
     either = int(truth.sum() + guess.sum())
     values["micro_f1"] = 2 * hits / either if either else math.nan
     values["all_right"] = float((truth == guess).all(1).mean())
-    return Metrics(
-        judged.part, judged.kind, len(judged), values, tuple(rows), notes=tuple(notes)
-    )
+    return Metrics(judged.part, judged.kind, len(judged), values, tuple(rows), notes=tuple(notes))
 
 
 def _numbers(judged: Judged) -> Metrics:
@@ -378,9 +376,7 @@ def _numbers(judged: Judged) -> Metrics:
     }
     if len(rows) > 1:
         notes.append("MAE and RMSE over columns of different units mean little: see the columns")
-    return Metrics(
-        judged.part, judged.kind, len(judged), values, tuple(rows), notes=tuple(notes)
-    )
+    return Metrics(judged.part, judged.kind, len(judged), values, tuple(rows), notes=tuple(notes))
 
 
 def distances(judged: Judged) -> NDArray[np.float64]:

@@ -49,7 +49,9 @@ def draw_confusion(confusion: Confusion) -> bytes:
     axes.imshow(cells.astype(np.uint8), interpolation="nearest")
     size = 9 if count <= MOST_COUNTED else 7
     for axis, rotation in ((axes.set_xticks, 90), (axes.set_yticks, 0)):
-        axis(range(count), labels=labels, rotation=rotation, parse_math=False, **_font(labels, size))
+        axis(
+            range(count), labels=labels, rotation=rotation, parse_math=False, **_font(labels, size)
+        )
     axes.set_xlabel("guessed")
     axes.set_ylabel("true")
     axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
@@ -77,8 +79,7 @@ def labelled(names: Sequence[str]) -> list[str]:
     cut = [name if len(name) <= LABEL else name[: LABEL - 1] + "…" for name in whole]
     seen = {name for name in cut if cut.count(name) > 1}
     return [
-        f"{number} {name[: LABEL - 4]}" if name in seen else name
-        for number, name in enumerate(cut)
+        f"{number} {name[: LABEL - 4]}" if name in seen else name for number, name in enumerate(cut)
     ]
 
 
