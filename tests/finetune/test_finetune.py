@@ -51,15 +51,15 @@ def test_the_backbone_is_frozen_in_the_first_phase_and_learns_in_the_second(
     before = blobs(model / "net.caffemodel")
     run = tmp_path / "run"
     done = finetune(model, photos, run, QUICK)
-    assert [phase.name for phase in done.phases] == ["1-head", "2-conv2"]
+    assert [phase.name for phase in done.phases] == ["1-head", "2-half"]
     first, second = (
         blobs(run / "1-head/learned.caffemodel"),
-        blobs(run / "2-conv2/learned.caffemodel"),
+        blobs(run / "2-half/learned.caffemodel"),
     )
     assert all(np.array_equal(first[name][0], before[name][0]) for name in ("conv1", "conv2"))
     assert np.array_equal(second["conv1"][0], before["conv1"][0])
     assert not np.array_equal(second["conv2"][0], before["conv2"][0])
-    for name in ("1-head", "2-conv2"):  # a BatchNorm's statistics stay
+    for name in ("1-head", "2-half"):  # a BatchNorm's statistics stay
         assert all(
             map(np.array_equal, blobs(run / name / "learned.caffemodel")["bn1"], before["bn1"])
         )
@@ -105,7 +105,7 @@ class Stopping(Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("phase", "at"), [("1-head", 3), ("2-conv2", 7)])
+@pytest.mark.parametrize(("phase", "at"), [("1-head", 3), ("2-half", 7)])
 def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(
     model: Path, photos: Path, tmp_path: Path, phase: str, at: int
 ) -> None:
@@ -148,11 +148,11 @@ def test_gradual_unfreezing_goes_from_the_end_to_the_beginning(
     options = Options(head_epochs=2, epochs=1, workers=0, unfreeze="all", gradual=2)
     done = finetune(model, photos, tmp_path / "run", options)
     assert [(p.name, p.layers) for p in done.phases[1:]] == [
-        ("2-conv2", ("conv2",)), ("3-all", ("conv1", "conv2")),
+        ("2-all-1of2", ("conv2",)), ("3-all-2of2", ("conv1", "conv2")),
     ]  # fmt: skip
     rates = {
         spec.name: spec.param[0].lr_mult
-        for spec in read_text(tmp_path / "run/3-all/train_val.prototxt").message.layer
+        for spec in read_text(tmp_path / "run/3-all-2of2/train_val.prototxt").message.layer
         if spec.name in ("conv1", "conv2", "head/score")
     }
     assert rates == pytest.approx({"conv1": 0.3, "conv2": 1.0, "head/score": 10.0})

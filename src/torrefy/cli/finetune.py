@@ -14,6 +14,10 @@ from torrefy.cli.output import INTERRUPTED, console, json_option, one_line, prin
 
 if TYPE_CHECKING:
     from torrefy.finetune.finetune import Told
+    from torrefy.finetune.outcome import Outcome
+
+MOST_BAD = 10
+"""Pictures left out that are named."""
 
 
 @click.command(
@@ -159,5 +163,19 @@ def _telling() -> Iterator[Told]:
         yield Told(line, progress, lambda phase: [Bar(bars)])
 
 
-def _print(written: Any) -> None:
-    click.echo(written)
+def _print(written: Outcome) -> None:
+    """The metrics on stdout, and where all lies."""
+    from torrefy.cli.metrics import print_metrics
+
+    done = written.done
+    print_metrics(written.measured)
+    for note in done.notes:
+        click.echo(one_line(f"note: {note}"))
+    for place, reason in list(done.bad.items())[:MOST_BAD]:
+        click.echo(one_line(f"{place}: left out: {reason}"))
+    if len(done.bad) > MOST_BAD:
+        click.echo(f"and {len(done.bad) - MOST_BAD} more were left out")
+    click.echo(one_line(f"model   {done.folder}  (torrefy classify {done.folder} …)"))
+    differs = f"(differs from PyTorch by {done.exported.difference:.1e})"
+    click.echo(one_line(f"onnx    {done.onnx}  {differs}"))
+    click.echo(one_line(f"report  {written.report}"))

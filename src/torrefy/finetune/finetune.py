@@ -81,6 +81,7 @@ class Finetuned:
     """The run's folder: a model, as `torrefy classify` and all else take it."""
     model: Model
     """The pretrained net."""
+    options: Options
     graft: Graft
     parts: Parts
     phases: tuple[Phase, ...]
@@ -251,6 +252,7 @@ def finetune(
     return Finetuned(
         folder=folder,
         model=found,
+        options=options,
         graft=grafted,
         parts=parts,
         phases=tuple(planned),

@@ -100,7 +100,8 @@ def plan(graft: Graft, options: Options, pictures: int, augment: str) -> list[Ph
     }
     for step in range(1, options.gradual + 1):
         own = layers[len(layers) - math.ceil(len(layers) * step / options.gradual) :]
-        name = f"{step + 1}-{'all' if len(own) == len(graft.learned()) else own[0]}"
+        part = f"-{step}of{options.gradual}" if options.gradual > 1 else ""
+        name = f"{step + 1}-{options.unfreeze}{part}"
         phases.append(
             Phase(
                 name.replace("/", "_"), tuple(own), {one: rates[one] for one in own}, epochs,
