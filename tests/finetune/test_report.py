@@ -155,6 +155,7 @@ def test_names_from_anywhere_are_text(tmp_path: Path) -> None:
              "figcaption", "ol", "span", "br", "pre", "code", "footer"}  # fmt: skip
     assert {tag for tag, _ in page.tags} <= known
     assert not any(key.startswith("on") for _, had in page.tags for key in had)
+    assert "are numbers, as in the table above" in page.said
     for text in ("<script>alert(1)</script>", 'a" onerror="x', "$x_1$ \\frac{", "a b\ufffd"):
         assert text in page.said
     assert "\x00" not in path.read_text(encoding="utf-8")
