@@ -141,7 +141,13 @@ def test_a_report_is_files_of_which_the_page_needs_none(tmp_path: Path) -> None:
 
 
 def test_names_from_anywhere_are_text(tmp_path: Path) -> None:
-    names = ("<script>alert(1)</script>", 'a" onerror="x', "$x_1$ \\frac{", "山\ud800", "a\nb\x00")
+    names = (
+        "<script>alert(1)</script>",
+        'a" onerror="x',
+        "$x_1$ \\frac{",
+        "\U0010fffd山\ud800",
+        "a\nb\x00",
+    )
     path = write_report(
         tmp_path,
         facts(title="<b>&", data="</style>", command="<i>", options={"<u>": "<s>"}, notes=["<q>"]),
@@ -155,6 +161,7 @@ def test_names_from_anywhere_are_text(tmp_path: Path) -> None:
              "figcaption", "ol", "span", "br", "pre", "code", "footer"}  # fmt: skip
     assert {tag for tag, _ in page.tags} <= known
     assert not any(key.startswith("on") for _, had in page.tags for key in had)
+    assert "are numbers, as in the table above" in page.said
     for text in ("<script>alert(1)</script>", 'a" onerror="x', "$x_1$ \\frac{", "a b\ufffd"):
         assert text in page.said
     assert "\x00" not in path.read_text(encoding="utf-8")

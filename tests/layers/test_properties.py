@@ -246,6 +246,13 @@ USES: dict[str, Callable[[Draw], Drawn]] = {
     "MVN": lambda d: use([(*shape(d, 2, 3), 2, 3)]),
     "MultinomialLogisticLoss": lambda d: labelled(d, positive=True, feed=probabilities),
     "PReLU": lambda d: use([shape(d, 4)], smooth=False),
+    "AngularMargin": lambda d: labelled(
+        d, f"angular_margin_param {{ kind: {d(st.sampled_from(['COSINE', 'ARC']))} scale: 2 }}"
+    ),
+    "CosineProduct": lambda d: use(
+        [shape(d, d(st.integers(2, 4)))],
+        'cosine_product_param { num_output: 3 weight_filler { type: "xavier" } }',
+    ),
     "Padding": padding,
     "Pooling": pooling,
     "Power": lambda d: plain(d, "power_param { power: 2 scale: 0.5 shift: 1 }"),

@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 @hookimpl
 def torrefy_heads() -> list[type[Head]]:
     """The heads that are shipped."""
-    from torrefy.finetune.heads.linear import Linear
+    from torrefy.finetune.heads import fcn, hinge, linear, margin, mlp, pyramid, regression, tags
 
-    return [Linear]
+    return [
+        linear.Linear,
+        mlp.MLP,
+        hinge.Hinge,
+        margin.Margin,
+        pyramid.SpatialPyramid,
+        tags.MultiLabel,
+        regression.Regression,
+        regression.Keypoints,
+        regression.Specialists,
+        fcn.FCN,
+    ]

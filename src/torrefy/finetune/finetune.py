@@ -193,7 +193,7 @@ def finetune(
         f"{found.name}: {head.type_name} head on {grafted.blob} "
         f"({'x'.join(map(str, net.shapes[grafted.value][1:]))})"
     )
-    augment = options.augment or ("none" if preprocessor.colour == "GRAY" else "flip")
+    augment = _augment(options, examples, preprocessor)
     planned = running.plan(grafted, options, len(parts.train), augment)
     tables = folder / "train.csv", folder / "val.csv"
     for table, part in zip(tables, (parts.train, parts.val), strict=True):
@@ -286,6 +286,23 @@ def _head(options: Options, examples: Examples) -> Head:
             hint=f"Take {', '.join(suited) or 'another'}; or say --kind, if the data mean another.",
         )
     return made
+
+
+def _augment(options: Options, examples: Examples, preprocessor: Preprocessor) -> str:
+    """What is done to pictures where nothing is asked for.
+
+    Raises:
+        DataError: what is asked for would move pictures away from their points.
+    """
+    plain = preprocessor.colour == "GRAY" or examples.kind == "points"
+    augment = options.augment or ("none" if plain else "flip")
+    if examples.kind == "points" and augment != "none":
+        raise DataError(
+            "points don't move with pictures that are augmented here",
+            place=Place(examples.origin),
+            hint="Take --augment none; or a definition of your own, with target { kind: POINTS }.",
+        )
+    return augment
 
 
 def _begin(folder: Path, model: Model, examples: Examples, options: Options, resume: bool) -> None:

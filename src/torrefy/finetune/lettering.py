@@ -48,8 +48,10 @@ def _font_for(letters: frozenset[str]) -> Path | None:
         return usual
     from matplotlib.font_manager import findSystemFonts
 
-    # Pictures of fixed size aren't letters that can be drawn at any.
-    found = sorted(f for f in findSystemFonts() if "emoji" not in f.lower())
+    # Pictures of fixed size can't be drawn at any, and macOS's last resort has boxes for letters.
+    found = sorted(
+        f for f in findSystemFonts() if not any(w in f.lower() for w in ("emoji", "lastresort"))
+    )
     likely = [f for f in found if any(word in f.lower() for word in WIDE)]
     rest = [f for f in found if f not in set(likely)]
     for file in [*likely, *rest][:MOST_FONTS]:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from torrefy import __version__
 from torrefy.data.examples import Examples
+from torrefy.finetune.facts import Facts, PhaseFacts
 from torrefy.finetune.finetune import Answers, Finetuned
 from torrefy.finetune.metrics import Judged, Metrics, measure
-from torrefy.finetune.report import Facts, PhaseFacts, write_report
+from torrefy.finetune.report import write_report
 from torrefy.layers.base import shape_text
 from torrefy.train.run import HISTORY
 

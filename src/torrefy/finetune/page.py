@@ -13,7 +13,7 @@ from torrefy.finetune.facts import Facts
 from torrefy.finetune.lettering import shown
 from torrefy.finetune.metrics import Metrics
 from torrefy.finetune.mistakes import Mistake, Mistakes
-from torrefy.finetune.plots import MOST_DRAWN
+from torrefy.finetune.plots import MOST_DRAWN, labelled
 from torrefy.finetune.sheet import SIZE, Tile, as_jpeg, thumbnail
 
 MOST_ROWS = 100
@@ -172,13 +172,19 @@ def _plot_words(metrics: Metrics) -> dict[str, str]:
         said = "Each picture is a dot; on the line predictions are right"
         return {"plot_title": "Predictions", "plot_alt": "Predictions over the truth",
                 "plot_said": said}  # fmt: skip
-    rates = metrics.values
+    names = [row.name for row in metrics.rows]
+    numbers = ""
+    if len(names) <= MOST_DRAWN and any(
+        label == str(i) != name
+        for i, (name, label) in enumerate(zip(names, labelled(names), strict=True))
+    ):
+        numbers = " Names whose letters no font here has are numbers, as in the table above."
     return {
         "plot_title": "What is taken for what",
         "plot_alt": f"Confusion matrix of {len(metrics.rows)} classes; accuracy "
-        f"{wording.percent(rates.get('accuracy', 0))}",
+        f"{wording.percent(metrics.values.get('accuracy', 0))}",
         "plot_said": "A row for each true class, a column for each guess; the darker, the more of "
-        "the row. Green is right, brown wrong.",
+        f"the row. Green is right, brown wrong.{numbers}",
     }
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torrefy.data.examples import Examples
 from torrefy.data.preprocess import Preprocessor
@@ -124,7 +125,7 @@ class Work:
     callbacks: Callable[[Phase], Iterable[Callback]]
     told: Callable[[str, int, int], None]
     """Told what is at work, how many pictures are done and how many there are."""
-    targets: Callable[[Examples], np.ndarray[Any, Any]]
+    targets: Callable[[Examples], NDArray[np.float32]]
     """The targets as the head's label takes them."""
     class_weight: tuple[float, ...] = ()
     tables: tuple[str, str] = ("", "")
@@ -184,7 +185,8 @@ def run(work: Work, phase: Phase, weights: Path) -> Path:
         raise KeyboardInterrupt
     definition, _ = work.graft.answers()
     whole = load_net(definition, None, seed=work.options.seed)
-    copy_weights(whole, read_weights(weights), fresh=["*"])
+    start = folder / "start.caffemodel"
+    copy_weights(whole, read_weights(start if start.exists() else weights), fresh=["*"])
     copy_weights(whole, solver.net.stored(), fresh=["*"])
     whole.save(done)
     for snapshot in folder.glob("snap*"):
@@ -222,7 +224,7 @@ def _of_features(work: Work, phase: Phase, weights: Path, folder: Path) -> Solve
         )  # fmt: skip
 
     train, val = kept(work.train, "train", versions == 2), kept(work.val, "val", False)
-    start = _standardised(work, whole, train, weights, folder)
+    start = _with_statistics(work, whole, weights, folder, train.arrays)
     net_file = folder / "train_val.prototxt"
     _write(net_file, _behind(text, cut, train, label, phase.batch), "The head on kept features")
     feeds = _fed(train, work.targets(work.train.take(train.rows)))
@@ -248,34 +250,46 @@ def _behind(text: Any, cut: Frontier, frozen: Frozen, label: Any, batch: int) ->
     return net
 
 
-def _fed(frozen: Frozen, targets: np.ndarray[Any, Any]) -> dict[str, Any]:
+def _fed(frozen: Frozen, targets: NDArray[np.float32]) -> dict[str, Any]:
     """Features and targets, as often as there are versions."""
     labels = np.concatenate([targets] * frozen.versions).astype(np.float32)
     return {**frozen.arrays, LABEL: labels}
 
 
-def _rows(batch: int, targets: np.ndarray[Any, Any]) -> tuple[int, ...]:
+def _rows(batch: int, targets: NDArray[np.float32]) -> tuple[int, ...]:
     return (batch, *targets.shape[1:])
 
 
-def _standardised(work: Work, net: Net, frozen: Frozen, weights: Path, folder: Path) -> Path:
-    """The weights to begin from, with the statistics of the head's BatchNorm."""
-    layer = work.graft.standard
-    if layer not in net.layers or layer in {one.name for one in read_weights(weights).layers}:
-        return weights
-    bottom = net.layers[layer].spec.bottom[0]
-    if bottom not in frozen.arrays:
-        return weights
-    array = frozen.arrays[bottom]
-    rows = array.reshape(*array.shape[:2], -1)
-    mean = rows.mean((0, 2), dtype=np.float64).astype(np.float32)
-    spread = rows.var((0, 2), dtype=np.float64).astype(np.float32)
-    # A number that is nearly always the same would count as much as any other.
-    spread += 1e-3 * float(spread.mean())
+def _with_statistics(
+    work: Work, net: Net, weights: Path, folder: Path, arrays: Mapping[str, NDArray[np.float32]]
+) -> Path:
+    """The weights to begin from, with what the head's fixed layers say of the data.
+
+    That is the mean and variance of the features, in the BatchNorm "standard", and those of
+    targets that are numbers, in the Scales "targets" and "units".
+    """
     stored = read_weights(weights)
-    standard = StoredLayer(layer, "BatchNorm", (mean, spread, np.ones(1, np.float32)))
+    known = {layer.name for layer in stored.layers}
+    name, found = work.graft.standard, []
+    bottom = net.layers[name].spec.bottom[0] if name in net.layers else ""
+    if name not in known and bottom in arrays:
+        rows = arrays[bottom].reshape(*arrays[bottom].shape[:2], -1)
+        mean = rows.mean((0, 2), dtype=np.float64).astype(np.float32)
+        spread = rows.var((0, 2), dtype=np.float64).astype(np.float32)
+        # A number that is nearly always the same would count as much as any other.
+        spread += 1e-3 * float(spread.mean())
+        found.append(StoredLayer(name, "BatchNorm", (mean, spread, np.ones(1, np.float32))))
+    scales = [name.replace("standard", own) for own in ("targets", "units")]
+    if scales[0] in net.layers and scales[0] not in known:
+        targets = work.targets(work.train)
+        mean, deviation = targets.mean(0), np.maximum(targets.std(0), 1e-6)
+        found.append(StoredLayer(scales[0], "Scale", (1 / deviation, -mean / deviation)))
+        if scales[1] not in known:
+            found.append(StoredLayer(scales[1], "Scale", (deviation, mean)))
+    if not found:
+        return weights
     start = folder / "start.caffemodel"
-    write_weights(start, StoredNet(stored.name, (*stored.layers, standard)))
+    write_weights(start, StoredNet(stored.name, (*stored.layers, *found)))
     return start
 
 
@@ -290,6 +304,10 @@ def _of_pictures(work: Work, phase: Phase, weights: Path, folder: Path) -> Solve
     text = work.adjusted(work.graft.trains(specs, phase.rates, HEAD_RATE))
     net_file = folder / "train_val.prototxt"
     _write(net_file, text, "The whole net on pictures")
+    shape = (phase.batch, *work.graft.net.inputs[work.graft.input][1:])
+    label = _rows(phase.batch, work.targets(work.train))
+    whole = load_net(text, phase="train", shapes={seen.blob: shape, LABEL: label}, seed=0)
+    start = _with_statistics(work, whole, weights, folder, {})
     parts = (work.train, "train"), (work.val, "test")
     feeds = [
         load(
@@ -299,7 +317,7 @@ def _of_pictures(work: Work, phase: Phase, weights: Path, folder: Path) -> Solve
     ]
     sizes = [spec.image_data_param.batch_size for spec in specs]
     return _solver(
-        work, phase, folder, net_file, weights, feed=feeds[0], test_feed=feeds[1],
+        work, phase, folder, net_file, start, feed=feeds[0], test_feed=feeds[1],
         per_epoch=math.ceil(len(work.train) / sizes[0]),
         tests=math.ceil(len(work.val) / sizes[1]),
     )  # fmt: skip

@@ -86,6 +86,12 @@ class Site:
         weight = {"loss_weight": [self.loss_weight]} if self.loss_weight != 1 else {}
         return self.add(kind, score, self.label, *others, name=name, **{**weight, **fields})
 
+    def loss_between(self, kind: str, score: str, target: str, name: str = "loss") -> str:
+        """Write a layer that compares a score with what was made of the targets."""
+        self.scores.append(score)
+        weight = [self.loss_weight] if self.loss_weight != 1 else []
+        return self.add(kind, score, target, name=name, loss_weight=weight)
+
     def metric(self, kind: str, score: str, name: str, **fields: Any) -> str:
         """Write a layer that measures, in phase TEST alone."""
         include = [{"phase": "TEST"}]

@@ -38,6 +38,23 @@ class _L(LayerFunctions):
 
         Beyond Caffe, labels of the scores' own shape are probabilities, as Mixup makes them: the right
         class is then the likeliest, the first of several."""
+    def AngularMargin(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        kind: int | str = ...,
+        margin: float = ...,
+        scale: float = ...,
+        **fields: Any,
+    ) -> Any:
+        """scale · cosines; in phase TRAIN that of the label is made smaller by a margin first.
+
+        Bottoms: cosines N×C and a label for each; top: N×C scores for SoftmaxWithLoss. COSINE: cos a −
+        margin (Wang et al. 2018, CosFace, arXiv:1801.09414); ARC: cos(a + margin), the margin in
+        radians (Deng et al. 2019, ArcFace, arXiv:1801.07698), and beyond a + margin = π as there
+        cos a − margin · sin margin. In phase TEST it is a Power layer's scale. Not of Caffe."""
     def ArgMax(
         self,
         *bottoms: Top,
@@ -189,6 +206,21 @@ class _L(LayerFunctions):
         down). Several bottoms make as many tops with one kernel. Params: weight num_output×C/group×k…,
         bias num_output. It is torch's, except that the weight is filled with zeros unless a
         `weight_filler` says otherwise, and that 1-D and 3-D kernels take one number for each axis."""
+    def CosineProduct(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        num_output: int = ...,
+        weight_filler: Message = ...,
+        **fields: Any,
+    ) -> Any:
+        """The cosine of the angle between the bottom and each of num_output learned vectors.
+
+        Bottom: N×…, flattened to K numbers; top: N×num_output, from −1 to 1. Param: weight
+        num_output×K, whose rows' lengths don't count. Not of Caffe; as in Wang et al. 2017, NormFace
+        (arXiv:1704.06369), whose Caffe has Normalize before an InnerProduct for it."""
     def Crop(
         self,
         *bottoms: Top,
@@ -1058,6 +1090,10 @@ class _L(LayerFunctions):
         Tops: N×3×S×S, S being `transform_param.crop_size`; and N labels. The tops are inputs of the
         net; `torrefy.data.open` reads the pictures. (Girshick et al. 2014, arXiv:1311.2524.)"""
 
+class _AngularMargin:
+    COSINE: int
+    ARC: int
+
 class _AugmentationTarget:
     POINTS: int
     BOXES: int
@@ -1188,6 +1224,7 @@ class _labels_values:
     TARGETS: int
 
 class _P(Enums):
+    AngularMargin: _AngularMargin
     AugmentationTarget: _AugmentationTarget
     Convolution: _Convolution
     Data: _Data

@@ -5,8 +5,8 @@
     def test_snake_is_sound():
         check_layer(Snake, bottoms=[(2, 3)], params="snake_param { a: 2 }")
 
-`check_layer` makes every check of one layer, `check_augmentation` of one augmentation;
-`check_plugin` holds a whole plugin to the rules;
+`check_layer` makes every check of one layer, `check_augmentation` of one augmentation,
+`check_head` of one head; `check_plugin` holds a whole plugin to the rules;
 `isolated_plugin` loads one without any other; `torrefy.testing.fixtures` has it for pytest.
 """
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torrefy.testing.augmentation import check_augmentation
     from torrefy.testing.gradients import check_gradients
+    from torrefy.testing.head import check_head
     from torrefy.testing.isolated import isolated_plugin
     from torrefy.testing.layer import (
         check_docs,
@@ -38,6 +39,7 @@ _HOMES = {
     "check_docs": "torrefy.testing.layer",
     "check_example": "torrefy.testing.layer",
     "check_gradients": "torrefy.testing.gradients",
+    "check_head": "torrefy.testing.head",
     "check_layer": "torrefy.testing.layer",
     "check_onnx": "torrefy.testing.layer",
     "check_plugin": "torrefy.testing.plugins",
@@ -55,6 +57,7 @@ __all__ = [
     "check_docs",
     "check_example",
     "check_gradients",
+    "check_head",
     "check_layer",
     "check_onnx",
     "check_plugin",

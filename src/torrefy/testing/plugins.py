@@ -20,8 +20,10 @@ from torrefy.plugins.found import DECLARATION
 from torrefy.plugins.manager import HOOKS
 from torrefy.schema import new_message, schema
 from torrefy.schema.compose import LAYER
-from torrefy.schema.fields import has_fields, is_fields
+from torrefy.schema.fields import declared, has_fields, is_fields
+from torrefy.schema.head import Head
 from torrefy.testing.augmentation import check_augmentation
+from torrefy.testing.head import check_head
 from torrefy.testing.layer import check_docs, check_example, check_onnx, example_bottoms
 from torrefy.testing.use import Use
 
@@ -41,8 +43,8 @@ def check_plugin(name: str) -> list[Problem]:
     It is used, so that it loads and is for this plugin surface; its module imports no torch; its
     hooks give what they should; each layer has a docstring, docs of its fields, an example that
     compiles, and exports to ONNX with the same numbers or says why not; each augmentation is sound
-    (`check_augmentation`); and no name that it gives is taken by something built in or by another
-    plugin.
+    (`check_augmentation`) and each head (`check_head`); and no name that it gives is taken by
+    something built in or by another plugin.
 
     Args:
         name: as `torrefy plugins` lists it.
@@ -114,6 +116,10 @@ def _is_augmentation(thing: Any) -> bool:
     return isinstance(thing, type) and issubclass(thing, kinds) and bool(thing.type_name)
 
 
+def _is_head(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Head) and bool(thing.type_name)
+
+
 def _is_command(thing: Any) -> bool:
     import click
 
@@ -134,6 +140,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         'a subclass of Augmentation or BatchAugmentation made with @augmentation("Type")',
         _is_augmentation,
     ),
+    "torrefy_heads": ('a subclass of Head made with @head("Type")', _is_head),
     "torrefy_commands": ("a click command", _is_command),
 }
 """What each hook should be given: in words, and the test of it."""
@@ -168,6 +175,7 @@ NAMES = {
     "torrefy_weight_formats": ("format of weights", "name"),
     "torrefy_lint_rules": ("lint rule", "id"),
     "torrefy_augmentations": ("augmentation", "type_name"),
+    "torrefy_heads": ("head", "type_name"),
     "torrefy_commands": ("command", "name"),
 }
 """What the things of a hook are, in words, and the attribute that names them."""
@@ -245,6 +253,18 @@ def _augmentations_are_sound(plugin: Plugin, given: Given) -> Iterator[Problem]:
             yield from _sound(check_augmentation, cls)
 
 
+def _heads_are_sound(plugin: Plugin, given: Given) -> Iterator[Problem]:
+    """Each head is documented, learns where there is a label, and answers where there is none."""
+    for one in given["torrefy_heads"]:
+        try:
+            cls = one.load()
+        except PluginError:
+            continue  # told where the kinds are
+        required = _is_head(cls) and any(f.required for f in declared(cls).values())
+        if _is_head(cls) and not required:
+            yield from _sound(check_head, cls)
+
+
 def _sound(check: Callable[[Any], None], subject: Any) -> Iterator[Problem]:
     try:
         check(subject)
@@ -261,4 +281,5 @@ CHECKS: tuple[Check, ...] = (
     _collides,
     _layers_are_whole,
     _augmentations_are_sound,
+    _heads_are_sound,
 )

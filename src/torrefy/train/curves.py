@@ -59,7 +59,7 @@ def _draw(
         test = name.startswith("test")
         axes.plot(
             x, y, label=name, color=TEST if test else TRAIN, linewidth=1.5,
-            alpha=1 / (1 + number // 2), marker="o" if test or len(points) == 1 else "",
+            alpha=1 / (1 + number // 2), marker="o" if test or bounds or len(points) == 1 else "",
             markersize=3,
         )  # fmt: skip
         if test:

@@ -1,0 +1,429 @@
+"""Classifiers of features: fitted by scikit-learn, kept as ONNX and skops, never as a pickle."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torrefy.errors import DataError, Place, TorrefyError, did_you_mean
+from torrefy.features.table import Features
+from torrefy.runtime.session import OnnxModel
+from torrefy.weights.files import replacing
+
+RECORD, ONNX, SKOPS = "svm.json", "classifier.onnx", "classifier.skops"
+MOST_RECORD = 64 << 20
+"""The longest record that is read."""
+KINDS = ("linear", "rbf", "sgd", "logistic")
+"""LinearSVC; SVC with a Gaussian kernel; a linear SVM by stochastic gradients, for very many
+pictures; logistic regression."""
+PARITY = 1e-3
+"""The largest difference allowed between a probability by scikit-learn and by ONNX Runtime."""
+OPSET = {"": 20, "ai.onnx.ml": 3}
+
+
+@dataclass(frozen=True)
+class SVMOptions:
+    """How a classifier is fitted."""
+
+    classifier: str = "linear"
+    """One of KINDS."""
+    standardise: bool = True
+    """Whether mean and deviation are taken out of each number."""
+    l2: bool = False
+    """Whether each picture's features are then made 1 long."""
+    pca: float = 0.0
+    """Principal components that are kept: a number, or, below 1, the share of variance; 0: all."""
+    c: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    """What C is chosen from; of sgd alpha is 1 / (C · pictures)."""
+    folds: int = 5
+    """Parts of the cross-validation; fewer where a class has fewer pictures."""
+    groups: bool = True
+    """Whether what has one group stays in one fold, where the features have groups."""
+    seed: int = 0
+    jobs: int = -1
+    """Processes; -1: one for each core."""
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            TorrefyError: one is out of its range.
+        """
+        if self.classifier not in KINDS:
+            hint = did_you_mean(self.classifier, KINDS) or f"There are {', '.join(KINDS)}."
+            raise TorrefyError(f'there is no classifier "{self.classifier}"', hint=hint)
+        if self.folds < 2:
+            raise TorrefyError(f"folds must be 2 or more, found {self.folds}")
+        if not self.c or min(self.c) <= 0:
+            raise TorrefyError("C must be above 0")
+        if self.pca < 0 or (self.pca > 1 and self.pca != int(self.pca)):
+            raise TorrefyError(f"pca is a number of components or a share, found {self.pca:g}")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted, and how well it does on pictures that it has not seen."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    blob: str
+    c: float
+    table: tuple[tuple[float, float, float], ...]
+    """Each C, the mean accuracy over the folds, and its deviation."""
+    scores: NDArray[np.float32]
+    """Of each picture the classes' probabilities by the classifier of the fold without it."""
+    folds: int
+    notes: tuple[str, ...]
+
+
+def fit(
+    features: Features,
+    folder: str | Path,
+    options: SVMOptions | None = None,
+    *,
+    blob: str = "",
+    classes: tuple[str, ...] = (),
+) -> Fitted:
+    """Fit a classifier to features and keep it in a folder.
+
+    C is chosen by cross-validation; with it the classifier is fitted to all. Probabilities are
+    calibrated by Platt's sigmoids (logistic regression has its own).
+
+    Args:
+        features: with labels.
+        folder: it is made: classifier.onnx, classifier.skops, svm.json.
+        options: how; None: the defaults.
+        blob: the blob, where there are several.
+        classes: the classes' names; none: the features'.
+
+    Raises:
+        DataError: the features have no labels, one class alone, or numbers that are not finite; or
+            the folder exists.
+    """
+    from sklearn.model_selection import cross_val_predict
+
+    options, folder = options or SVMOptions(), Path(folder)
+    if folder.exists():
+        raise DataError("this exists; it is not overwritten", place=Place(str(folder)))
+    name = features.blob(blob)
+    x, y, names, notes = _training(features, name, classes)
+    splitter, folds, more = _splitter(features, y, options)
+    groups = np.asarray(features.groups) if features.groups and options.groups else None
+    notes += more
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of folds without a class, and of rounds that ran out
+        best, table = _chosen(x, y, options, splitter, groups)
+        whole = _calibrated(options, best, folds, len(y))
+        scores = np.zeros((len(y), len(names)), np.float32)
+        if folds:
+            found = cross_val_predict(
+                _calibrated(options, best, max(2, folds - 1), len(y)),
+                x, y, cv=splitter, groups=groups, method="predict_proba", n_jobs=_jobs(options, y),
+            )  # fmt: skip
+            scores[:, : found.shape[1]] = found
+        whole.fit(x, y)
+    record = {
+        "blob": name,
+        "classes": list(names),
+        "dimensions": x.shape[1],
+        "c": best,
+        "options": asdict(options),
+        "cross_validation": [list(row) for row in table],
+        "origin": features.origin,
+        "pictures": np.bincount(y, minlength=len(names)).tolist(),
+        "versions": _versions(),
+    }
+    _keep(folder, whole, x, record)
+    return Fitted(folder, names, name, best, table, scores, folds, tuple(notes))
+
+
+def _training(
+    features: Features, blob: str, classes: tuple[str, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...], list[str]]:
+    """Numbers, labels without a gap, and the classes that have pictures."""
+    place = Place(str(features.origin.get("data", ""))) if features.origin.get("data") else None
+    if features.labels is None:
+        raise DataError(
+            "the features have no labels: nothing says what is in the pictures",
+            place=place,
+            hint="Take them of a folder with a folder for each class, of a list or a table.",
+        )
+    x = features.matrix(blob)
+    wrong = np.flatnonzero(~np.isfinite(x).all(1))
+    if len(wrong):
+        raise DataError(f"the features of {features.paths[wrong[0]]} are not finite", place=place)
+    names = classes or features.classes
+    present = np.unique(features.labels)
+    if len(present) < 2:
+        raise DataError(
+            f'there is only one class, "{names[present[0]]}": nothing tells it from others',
+            place=place,
+        )
+    notes = []
+    if len(present) < len(names):
+        absent = [names[i] for i in range(len(names)) if i not in set(present.tolist())]
+        notes.append(f"{len(absent)} classes have no picture and are left out, as {absent[0]}")
+    y = np.searchsorted(present, features.labels)
+    return x, y.astype(np.int64), tuple(names[i] for i in present), notes
+
+
+def _splitter(
+    features: Features, y: NDArray[np.int64], options: SVMOptions
+) -> tuple[Any, int, list[str]]:
+    """What divides into folds, how many there are, and what is to be known of it."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    least = int(np.bincount(y).min())
+    folds, notes = options.folds, []
+    if least < folds:
+        folds = max(2, least)
+        what = "1 picture" if least == 1 else f"{least} pictures"
+        notes.append(f"a class has {what}: there are {folds} folds, not {options.folds}")
+    if features.groups and options.groups:
+        return StratifiedGroupKFold(folds, shuffle=True, random_state=options.seed), folds, notes
+    return StratifiedKFold(folds, shuffle=True, random_state=options.seed), folds, notes
+
+
+def _jobs(options: SVMOptions, y: NDArray[np.int64]) -> int | None:
+    """Processes; few pictures are done sooner by one."""
+    return options.jobs if len(y) >= 2000 else None
+
+
+def _chosen(
+    x: NDArray[np.float32],
+    y: NDArray[np.int64],
+    options: SVMOptions,
+    splitter: Any,
+    groups: NDArray[Any] | None,
+) -> tuple[float, tuple[tuple[float, float, float], ...]]:
+    """The C with the best mean accuracy, the smaller of equal ones, and the table of all."""
+    from sklearn.model_selection import cross_val_score
+
+    table = []
+    for c in sorted(options.c):
+        found = cross_val_score(
+            _pipeline(options, c, len(y)), x, y, cv=splitter, groups=groups,
+            n_jobs=_jobs(options, y),
+        )  # fmt: skip
+        table.append((float(c), float(np.nanmean(found)), float(np.nanstd(found))))
+    best = max(table, key=lambda row: (round(row[1], 6), -row[0]))
+    return best[0], tuple(table)
+
+
+def _before(options: SVMOptions) -> list[Any]:
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import Normalizer, StandardScaler
+
+    steps: list[Any] = [StandardScaler()] if options.standardise else []
+    if options.pca:
+        count = options.pca if options.pca < 1 else int(options.pca)
+        steps.append(PCA(count, random_state=options.seed))
+    return [*steps, Normalizer()] if options.l2 else steps
+
+
+def _classifier(options: SVMOptions, c: float, count: int) -> Any:
+    from sklearn.linear_model import LogisticRegression, SGDClassifier
+    from sklearn.svm import SVC, LinearSVC
+
+    if options.classifier == "linear":
+        return LinearSVC(C=c, max_iter=5000, random_state=options.seed)
+    if options.classifier == "rbf":
+        return SVC(C=c, random_state=options.seed)
+    if options.classifier == "sgd":
+        return SGDClassifier(alpha=1 / (c * count), random_state=options.seed)
+    return LogisticRegression(C=c, max_iter=2000)
+
+
+def _pipeline(options: SVMOptions, c: float, count: int) -> Any:
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(*_before(options), _classifier(options, c, count))
+
+
+def _calibrated(options: SVMOptions, c: float, folds: int, count: int) -> Any:
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+
+    last = _classifier(options, c, count)
+    if options.classifier != "logistic":
+        inner = StratifiedKFold(max(2, folds), shuffle=True, random_state=options.seed)
+        last = CalibratedClassifierCV(last, cv=inner, ensemble=False)
+    return make_pipeline(*_before(options), last)
+
+
+def _versions() -> dict[str, str]:
+    import skl2onnx
+    import sklearn
+
+    from torrefy import __version__
+
+    return {
+        "torrefy": __version__,
+        "sklearn": sklearn.__version__,
+        "skl2onnx": skl2onnx.__version__,
+    }
+
+
+def _keep(folder: Path, whole: Any, x: NDArray[np.float32], record: Mapping[str, Any]) -> None:
+    """Write the folder, whole or not at all; what ONNX says is held against scikit-learn.
+
+    Raises:
+        DataError: it can't be written, or both disagree.
+    """
+    import skops.io
+    from skl2onnx import to_onnx
+
+    place = Place(str(folder))
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.mkdir()
+        made = to_onnx(
+            whole, x[:1], options={"zipmap": False}, target_opset=OPSET, name="classifier",
+        )  # fmt: skip
+        with replacing(part / ONNX) as file:
+            file.write(made.SerializeToString())
+        with replacing(part / SKOPS) as file:
+            file.write(skops.io.dumps(whole))
+        with replacing(part / RECORD) as file:
+            file.write(json.dumps(record, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
+        _compare(part, whole, x[:: max(1, len(x) // 1000)], place)
+        part.rename(folder)
+    except OSError as error:
+        raise DataError(f"can't be written: {error.strerror}", place=place) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _compare(folder: Path, whole: Any, x: NDArray[np.float32], place: Place) -> None:
+    _, found = Classified.of(OnnxModel(folder / ONNX), x)
+    wanted = whole.predict_proba(x)
+    difference = float(np.abs(found - wanted).max())
+    if not difference <= PARITY:
+        raise DataError(
+            f"the classifier as ONNX differs from scikit-learn's by {difference:.2g} in a "
+            f"probability; allowed is {PARITY:g}",
+            place=place,
+            hint="Nothing was written. Another --classifier may do.",
+        )
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What a classifier says of features."""
+
+    classes: NDArray[np.int64]
+    """Of each picture the likeliest class's number."""
+    scores: NDArray[np.float32]
+    """Of each picture the classes' probabilities."""
+
+    @staticmethod
+    def of(model: OnnxModel, x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Run classifier.onnx: the likeliest classes, and the probabilities."""
+        (name,) = model.inputs
+        made = model.run({name: x})
+        first, second = made.values()
+        probabilities = second if second.ndim == 2 else first
+        return probabilities.argmax(1).astype(np.int64), probabilities
+
+
+class SVM:
+    """A classifier that `fit` has kept, run by ONNX Runtime."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open a folder.
+
+        Raises:
+            DataError: it holds no classifier, or a damaged one.
+        """
+        self.folder = Path(folder)
+        place = Place(str(self.folder / RECORD))
+        try:
+            with (self.folder / RECORD).open("rb") as file:
+                record = json.loads(file.read(MOST_RECORD))
+            self.classes: tuple[str, ...] = tuple(map(str, record["classes"]))
+            self.blob = str(record["blob"])
+            self.dimensions = int(record["dimensions"])
+            self.origin: dict[str, Any] = dict(record["origin"])
+        except FileNotFoundError:
+            raise DataError(
+                f"there is no {RECORD} in this folder",
+                place=Place(str(self.folder)),
+                hint="`torrefy svm fit` makes such folders.",
+            ) from None
+        except OSError as error:
+            raise DataError(f"can't be read: {error.strerror}", place=place) from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise DataError("this is no record of a classifier", place=place) from None
+        self.model = OnnxModel(self.folder / ONNX)
+
+    def classify(self, features: Features) -> Classified:
+        """What it says of features of the same kind.
+
+        Raises:
+            DataError: they are of another blob, or made otherwise.
+        """
+        self.check(features)
+        name = self.blob if self.blob in features.arrays else features.blob()
+        x = features.matrix(name)
+        if x.shape[1] != self.dimensions:
+            raise DataError(
+                f"the classifier takes {self.dimensions} numbers of each picture, the features "
+                f"have {x.shape[1]}",
+                place=Place(str(self.folder)),
+            )
+        return Classified(*Classified.of(self.model, x))
+
+    def check(self, features: Features) -> None:
+        """Refuse features that were made otherwise.
+
+        Raises:
+            DataError: they were.
+        """
+        told = {
+            "weights": "by other weights",
+            "pool": "with another pool",
+            "preprocessing": "of pictures made ready otherwise",
+        }
+        for key, how in told.items():
+            mine, theirs = self.origin.get(key), features.origin.get(key)
+            if mine is not None and theirs is not None and mine != theirs:
+                models = self.origin.get("model"), features.origin.get("model")
+                by = f": {models[1]}, not {models[0]}" if models[0] != models[1] else ""
+                raise DataError(
+                    f"the features were made {how} than those it was fitted to{by}",
+                    place=Place(str(self.folder)),
+                )
+        if self.blob not in features.arrays and len(features.arrays) != 1:
+            raise DataError(
+                f'there are no features of the blob "{self.blob}"', place=Place(str(self.folder))
+            )
+
+    def to_sklearn(self) -> Any:
+        """The pipeline as scikit-learn has it, from classifier.skops.
+
+        Raises:
+            DataError: the file is damaged, or holds what skops doesn't trust.
+        """
+        import skops.io
+
+        file = self.folder / SKOPS
+        place = Place(str(file))
+        try:
+            unknown = skops.io.get_untrusted_types(file=file)
+            if unknown:
+                raise DataError(f"it holds {', '.join(unknown)}, which is not trusted", place=place)
+            return skops.io.load(file)
+        except TorrefyError:
+            raise
+        except Exception as error:  # noqa: BLE001  of a damaged file nearly anything
+            raise DataError(f"this can't be read: {error}", place=place) from None
