@@ -81,6 +81,21 @@ def idx(array: np.ndarray[Any, Any]) -> bytes:
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
+@pytest.fixture
+def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`apt(script)` puts an apt-get on the path that does what the script says."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+    def make(script: str) -> None:
+        program = folder / "apt-get"
+        program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n{script}\n')
+        program.chmod(0o755)
+
+    return make
+
+
 @dataclass
 class Shelf:
     """An index on this machine: a folder that a web server on the loopback shows."""

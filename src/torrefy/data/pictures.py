@@ -134,27 +134,35 @@ def read_picture(
         return _decoded(file, place, colour)
 
 
-def decode_picture(data: bytes, place: Place, colour: str = "BGR") -> NDArray[np.uint8]:
+def decode_picture(
+    data: bytes, place: Place, colour: str = "BGR", background: int | None = None
+) -> NDArray[np.uint8]:
     """A picture in memory as `read_picture` reads one from a file.
 
     Args:
         data: the bytes of a JPEG, PNG, …
         place: where they come from, for errors.
         colour: one of COLOURS, or STORED: grey pictures as H×W×1, others as H×W×3 in BGR.
+        background: the grey, 0 to 255, that shows where a picture is transparent; None:
+            transparency is dropped.
 
     Raises:
         PictureError: as `read_picture`.
     """
-    return _decoded(io.BytesIO(data), place, colour)
+    return _decoded(io.BytesIO(data), place, colour, background)
 
 
-def _decoded(file: io.BufferedReader | io.BytesIO, place: Place, colour: str) -> NDArray[np.uint8]:
+def _decoded(
+    file: io.BufferedReader | io.BytesIO, place: Place, colour: str, background: int | None = None
+) -> NDArray[np.uint8]:
     try:
         with Image.open(file, formats=_formats()) as image:
             if colour == "GRAY":
                 image.draft("L", image.size)  # JPEGs only: their own luminance
             image.load()
-            return _pixels(_upright(image), colour)
+            upright = _upright(image)
+            laid = upright if background is None else _laid_on(upright, background)
+            return _pixels(laid, colour)
     except UnidentifiedImageError:
         file.seek(0)
         raise _unreadable(file.read(64), place) from None
@@ -229,6 +237,15 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:  # noqa: BLE001  a broken tag in a good picture: leave it as it lies
         turn = None
     return image if turn is None else image.transpose(turn)
+
+
+def _laid_on(image: Image.Image, background: int) -> Image.Image:
+    """A picture without transparency: what is below shows through. Of 16 bits it is dropped."""
+    if not image.has_transparency_data or image.mode.startswith("I"):
+        return image
+    sheet = Image.new("RGBA", image.size, (background,) * 3 + (255,))
+    sheet.alpha_composite(image.convert("RGBA"))
+    return sheet.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
 
 
 def _pixels(image: Image.Image, colour: str) -> NDArray[np.uint8]:

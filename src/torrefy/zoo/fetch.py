@@ -1,4 +1,4 @@
-"""Datasets made ready to train on: fetched, verified, and written as a database a split."""
+"""Datasets made ready to learn from: fetched, verified, and written, each split by itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from torrefy.data.sources.datum import write_datum
 from torrefy.data.sources.lmdb import LMDBSource
 from torrefy.errors import DataError, Place
 from torrefy.weights.files import replacing
-from torrefy.zoo.datasets import FOLDER, Dataset, find_dataset
+from torrefy.zoo.datasets import ALL, FOLDER, Dataset, find_dataset
+from torrefy.zoo.folders import count_pictures, write_folder
 from torrefy.zoo.sources import Sources
 
 SEED = 1
@@ -27,11 +28,13 @@ Told = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Database:
-    """An LMDB that is there now."""
+class Made:
+    """A split that is there now."""
 
     split: str
     path: Path
+    kind: str
+    """ "lmdb", or "folder": of pictures, with one for each class."""
     records: int
     written: bool
     """Whether it was written now; else it was there before."""
@@ -39,28 +42,36 @@ class Database:
 
 def fetch_dataset(
     name: str, folder: Path | str | None = None, told: Callable[[str, int], Told] | None = None
-) -> list[Database]:
-    """Fetch a dataset and write an LMDB for each of its splits: `FOLDER/train_lmdb`.
+) -> list[Made]:
+    """Fetch a dataset and write each of its splits: `FOLDER/train_lmdb`, or a folder of pictures.
 
     Records are raw Datum messages of 1×H×W bytes (2×H×W of pairs) in the order of the files,
-    keys a number of eight digits. `FOLDER/labels.txt` has the classes, a line each. Each database
-    is written whole or not at all; one that is there with as many records is left as it is.
+    keys a number of eight digits; `FOLDER/labels.txt` has the classes, a line each. Pictures are
+    PNGs: `FOLDER/train/CLASS/….png`, of a split called "all" `FOLDER/CLASS/….png`. Each split is
+    written whole or not at all; one that is there with as many records is left as it is.
 
     Args:
         name: the dataset.
-        folder: where the databases go; None: `data/NAME` in the working folder.
+        folder: where its splits go; None: `data/NAME` in the working folder.
         told: called with what begins and its number of records; what it returns is called with
             the number done.
 
     Raises:
         ZooError: no such dataset, or its files can't be had; each source and why is told.
-        DataError: a file is not what its declaration says, or a database can't be written.
+        DataError: a file is not what its declaration says, or a split can't be written.
+        PictureError: a picture can't be read.
 
     Example:
         fetch_dataset("mnist")  # data/mnist/train_lmdb, data/mnist/test_lmdb
+        fetch_dataset("textures")  # data/textures/train/brick/brick_0000_0000.png, …
     """
     dataset = find_dataset(name)
     target = Path("data", name) if folder is None else Path(folder)
+    if any(split.cut or split.HasField("listed") for split in dataset.message.split):
+        with Sources(name, dataset.path.parent, kind=FOLDER) as sources:
+            return [
+                _folder(dataset, split, sources, target, told) for split in dataset.message.split
+            ]
     of = find_dataset(dataset.message.pairs_of) if dataset.message.pairs_of else dataset
     with Sources(of.name, of.path.parent, kind=FOLDER) as sources:
         files = {split.name: _Files(of, split, sources) for split in of.message.split}
@@ -98,23 +109,44 @@ class _Files:
         return pictures, labels
 
 
+def _folder(
+    dataset: Dataset,
+    split: Any,
+    sources: Sources,
+    folder: Path,
+    told: Callable[[str, int], Told] | None,
+) -> Made:
+    path = folder if split.name == ALL else folder / split.name
+    if path.exists():
+        count = count_pictures(path)
+        if count != split.items:
+            raise _other(dataset, split, path, f"{count} pictures")
+        return Made(split.name, path, "folder", count, written=False)
+    count = write_folder(dataset, split, sources, path, told)
+    return Made(split.name, path, "folder", count, written=True)
+
+
+def _other(dataset: Dataset, split: Any, path: Path, holds: str) -> DataError:
+    return DataError(
+        f"this holds {holds}, and {dataset.name} has {split.items}",
+        place=Place(str(path)),
+        hint="Remove it, or give another folder.",
+    )
+
+
 def _database(
     dataset: Dataset,
     split: Any,
     files: _Files,
     folder: Path,
     told: Callable[[str, int], Told] | None,
-) -> Database:
+) -> Made:
     path = folder / f"{split.name}_lmdb"
     if path.exists():
         count = len(LMDBSource(path))
         if count != split.items:
-            raise DataError(
-                f"this holds {count} records, and {dataset.name} has {split.items}",
-                place=Place(str(path)),
-                hint="Remove it, or give another folder.",
-            )
-        return Database(split.name, path, count, written=False)
+            raise _other(dataset, split, path, f"{count} records")
+        return Made(split.name, path, "lmdb", count, written=False)
     pictures, labels = files.read()
     if dataset.message.pairs_of:
         records = _pairs(pictures, labels, split)
@@ -124,8 +156,9 @@ def _database(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"can't be made: {error.strerror}", place=Place(str(folder))) from None
-    done = told(path.name, split.items) if told else None
-    return Database(split.name, path, write_lmdb(path, _telling(records, done)), written=True)
+    done = told(f"writing {path.name}", split.items) if told else None
+    count = write_lmdb(path, _telling(records, done))
+    return Made(split.name, path, "lmdb", count, written=True)
 
 
 def _singles(

