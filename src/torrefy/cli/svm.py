@@ -36,7 +36,7 @@ def command() -> None:
 
 
 @command.command(epilog="\b\nExample:\n  torrefy svm fit photos.npz -o photos_svm\n"
-                 "  torrefy svm fit feats.h5 --blob fc7 --classifier rbf --pca 0.95 -o fc7_svm")  # fmt: skip
+                 "  torrefy svm fit feats.h5 --blob fc7 --pca 0.95 -o fc7_svm")  # fmt: skip
 @click.argument("features", metavar="FEATURES")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="The folder to make.")
 @click.option("--blob", default="", metavar="NAME", help="The blob, where there are several.")
@@ -51,7 +51,7 @@ def command() -> None:
 @click.option("--pca", type=click.FloatRange(0, min_open=True), metavar="N|SHARE",
               help="Keep N components, or as many as have this share of the variance.")  # fmt: skip
 @click.option("--c", "c", multiple=True, type=click.FloatRange(0, min_open=True), metavar="C",
-              help="What C is chosen from; may be given several times.  [default: 0.001 to 100]")  # fmt: skip
+              help="What C is chosen from; several times.  [default: 0.001 to 100]")  # fmt: skip
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True,
               help="Parts of the cross-validation.")  # fmt: skip
 @click.option("--no-groups", is_flag=True, help="Divide what has one group, too.")
@@ -81,9 +81,9 @@ def fit(
     from torrefy.features.svm import SVMOptions
     from torrefy.features.svm import fit as fit_svm
 
-    options = SVMOptions(
-        **given, groups=not no_groups, pca=pca or 0.0, **({"c": c} if c else {})
-    )  # fmt: skip
+    if c:
+        given["c"] = c
+    options = SVMOptions(groups=not no_groups, pca=pca or 0.0, **given)
     held = _of_part(read(features), part or "train", optional=part is None)
     done = fit_svm(held, output, options, blob=blob)
     measured = _measured("folds", held, done.classes, done.scores)
@@ -246,7 +246,7 @@ def _of_part(features: Features, part: str, *, optional: bool) -> Features:
     """The pictures of a part; all, where nothing says which are and it is not asked for."""
     import numpy as np
 
-    rows = np.flatnonzero(np.asarray(features.parts) == part) if features.parts else []
+    rows = np.flatnonzero(np.asarray(features.parts or [""]) == part)
     if len(rows):
         return features.take(rows)
     if optional:
@@ -265,7 +265,7 @@ def _measured(
     labels = features.labels if features.labels is not None else np.zeros(0, np.int64)
     number = {name: i for i, name in enumerate(classes)}
     truth = np.asarray([number[features.classes[i]] for i in labels.tolist()], np.int64)
-    return measure(Judged(part, "classes", features.paths, classes, truth, scores, None))
+    return measure(Judged(part, "classes", features.paths, classes, truth, scores))
 
 
 def _print(measured: Metrics) -> None:

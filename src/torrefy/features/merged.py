@@ -46,6 +46,8 @@ class Merged:
 class _Whole(nn.Module):
     """From pixels to features."""
 
+    mean: Tensor
+
     def __init__(self, program: nn.Module, preprocessor: Preprocessor, pool: str) -> None:
         super().__init__()
         self.program = program
@@ -204,9 +206,8 @@ def _compare(model: OnnxModel, extractor: Extractor, svm: SVM, place: Place) -> 
     made = model.run({PICTURE: pixels})
     given = pixels[:, ::-1] if seen.colour == "BGR" else pixels
     mean = np.asarray(list(seen.message.mean) or [0.0], np.float32).reshape(1, -1, 1, 1)
-    ready: NDArray[np.float32] = np.ascontiguousarray(
-        (given - mean) * np.float32(seen.message.scale)
-    )
+    scaled: NDArray[np.float32] = (given - mean) * np.float32(seen.message.scale)
+    ready = np.ascontiguousarray(scaled)
     features = extractor(ready)[svm.blob].reshape(TRIED, -1)
     wanted = Classified.of(svm.model, features)
     difference = float(np.abs(made[SCORES] - wanted.scores).max())

@@ -391,9 +391,6 @@ def _as_onnx(whole: Any, x: NDArray[np.float32], temperature: float) -> bytes:
             weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
         inputs = [values, keep("torrefy_weight", weight.T), keep("torrefy_bias", bias)]
         values = add("Gemm", inputs, "torrefy_decisions")
-    elif classes == 2:
-        one = add("Reshape", [values, _shape(graph, [-1, 1])], "torrefy_second")
-        values = add("Concat", [add("Neg", [one], "torrefy_first"), one], "torrefy_both", axis=1)
     inverse = keep("torrefy_inverse_temperature", 1 / temperature)
     add("Softmax", [add("Mul", [values, inverse], "torrefy_scaled")], "scores", axis=1)
     add("ArgMax", ["scores"], "class", axis=1, keepdims=0)
@@ -409,13 +406,6 @@ def _as_onnx(whole: Any, x: NDArray[np.float32], temperature: float) -> bytes:
     onnx.checker.check_model(model)
     made: bytes = model.SerializeToString()
     return made
-
-
-def _shape(graph: Any, dims: list[int]) -> str:
-    from onnx import numpy_helper
-
-    graph.initializer.append(numpy_helper.from_array(np.asarray(dims, np.int64), "torrefy_shape"))
-    return "torrefy_shape"
 
 
 @dataclass(frozen=True)
