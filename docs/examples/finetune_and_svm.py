@@ -36,6 +36,7 @@ import torrefy
 from torrefy.data.examples import Examples, read_examples
 from torrefy.features.svm import SVM, SVMOptions, fit
 from torrefy.features.table import Features
+from torrefy.finetune.finetune import finetune
 
 Rows = NDArray[np.int64]
 Split = tuple[Rows, Rows]
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("data", nargs="+", help="what torrefy finetune takes")
     parser.add_argument("--models", nargs="*", default=["squeezenet_v1.1", "efficientnet_lite0"])
     parser.add_argument("--seeds", type=int, default=3, help="how often folds are drawn")
-    parser.add_argument("--without-finetuning", action="store_true")
+    parser.add_argument("--finetunings", type=int, default=1, help="of how many of these draws")
     parser.add_argument("-o", "--output", help="a file for all numbers, as JSON")
     given = parser.parse_args()
     results = {}
@@ -61,10 +62,11 @@ def main() -> None:
         divided = splits(examples, given.seeds)
         print(f"\n{data}: {described(examples)}", flush=True)
         results[data] = {}
-        for name, way in ways(examples, given.models, not given.without_finetuning):
+        for name, way in ways(examples, given.models, given.finetunings > 0):
+            draws = divided[: given.finetunings] if name.endswith("finetuned") else divided
             begun = time.monotonic()
-            scores = [score(way, examples, folds) for folds in divided]
-            seconds = (time.monotonic() - begun) / sum(map(len, divided))
+            scores = [score(way, examples, folds) for folds in draws]
+            seconds = (time.monotonic() - begun) / sum(map(len, draws))
             results[data][name] = {"scores": scores, "seconds": seconds}
             print(row(name, scores, seconds), flush=True)
     if given.output:
@@ -159,7 +161,7 @@ def finetuned(examples: Examples, model: str) -> Way:
         parts = ("train",) * len(train) + ("test",) * len(test)
         given = replace(examples.take(rows), parts=parts)
         with tempfile.TemporaryDirectory() as folder:
-            done = torrefy.finetune(model, given, Path(folder) / "run")
+            done = finetune(model, given, Path(folder) / "run")
         tested = next(one for one in done.answers if one.part == "test")
         return np.asarray(tested.scores.argmax(1), np.int64)
 
