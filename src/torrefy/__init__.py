@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from torrefy.data.recipe import Recipe
     from torrefy.errors import TorrefyError
     from torrefy.export.onnx import ExportReport, export_onnx
+    from torrefy.features.estimator import FeatureExtractor
     from torrefy.features.extract import extract
     from torrefy.finetune.estimator import FineTuner
     from torrefy.finetune.finetune import finetune
@@ -23,6 +24,7 @@ __version__ = "0.1.0.dev0"
 _HOMES = {
     "Classifier": "torrefy.runtime.classifier",
     "ExportReport": "torrefy.export.onnx",
+    "FeatureExtractor": "torrefy.features.estimator",
     "FineTuner": "torrefy.finetune.estimator",
     "Net": "torrefy.net.net",
     "NetSpec": "torrefy.spec.build",
@@ -39,6 +41,7 @@ _HOMES = {
 __all__ = [
     "Classifier",
     "ExportReport",
+    "FeatureExtractor",
     "FineTuner",
     "Net",
     "NetSpec",

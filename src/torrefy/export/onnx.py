@@ -184,6 +184,31 @@ def _export(net: Net, outputs: Sequence[str], shapes: Sequence[Any], axes: Any, 
         )
 
 
+def translate(module: torch.nn.Module, sample: Tensor, given: str, made: str, opset: int) -> Any:
+    """A module of one input and one output as an ONNX model, for batches of any size.
+
+    Args:
+        module: the module.
+        sample: an input of two rows or more.
+        given: what the input is called.
+        made: what the output is called.
+        opset: ONNX's operator set.
+
+    Raises:
+        ExportError: PyTorch's exporter can't express it.
+    """
+    try:
+        with _quiet(), torch.no_grad():
+            program: Any = torch.onnx.export(
+                module, (sample,), dynamo=True, input_names=[given], output_names=[made],
+                dynamic_shapes=({0: torch.export.Dim.AUTO},), opset_version=opset, verbose=False,
+            )  # fmt: skip
+    except (TorrefyError, RuntimeError) as error:
+        told = str(error).splitlines()[0]
+        raise ExportError(f"PyTorch's exporter can't express the net: {told}") from error
+    return program.model_proto
+
+
 def _output_names(net: Net, outputs: Sequence[str]) -> list[str]:
     """The outputs' names; an input that is overwritten in place can't have one name for both."""
     return [f"{name}_out" if name in net.graph.inputs else name for name in outputs]

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +38,11 @@ class SVMOptions:
     """One of KINDS."""
     standardise: bool = True
     """Whether mean and deviation are taken out of each number."""
-    l2: bool = False
+    l2: bool = True
     """Whether each picture's features are then made 1 long."""
     pca: float = 0.0
     """Principal components that are kept: a number, or, below 1, the share of variance; 0: all."""
-    c: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    c: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
     """What C is chosen from; of sgd alpha is 1 / (C · pictures)."""
     folds: int = 5
     """Parts of the cross-validation; fewer where a class has fewer pictures."""
@@ -95,8 +95,9 @@ def fit(
 ) -> Fitted:
     """Fit a classifier to features and keep it in a folder.
 
-    C is chosen by cross-validation; with it the classifier is fitted to all. Probabilities are
-    calibrated by Platt's sigmoids (logistic regression has its own).
+    C is chosen by cross-validation; with it the classifier is fitted to all. Probabilities are a
+    softmax of its decisions, divided by the temperature that suits those of the folds best: so the
+    likeliest class is always the classifier's own choice.
 
     Args:
         features: with labels.
@@ -109,8 +110,6 @@ def fit(
         DataError: the features have no labels, one class alone, or numbers that are not finite; or
             the folder exists.
     """
-    from sklearn.model_selection import cross_val_predict
-
     options, folder = options or SVMOptions(), Path(folder)
     if folder.exists():
         raise DataError("this exists; it is not overwritten", place=Place(str(folder)))
@@ -122,28 +121,26 @@ def fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of folds without a class, and of rounds that ran out
         best, table = _chosen(x, y, options, splitter, groups)
-        whole = _calibrated(options, best, folds, len(y))
-        scores = np.zeros((len(y), len(names)), np.float32)
-        if folds:
-            found = cross_val_predict(
-                _calibrated(options, best, max(2, folds - 1), len(y)),
-                x, y, cv=splitter, groups=groups, method="predict_proba", n_jobs=_jobs(options, y),
-            )  # fmt: skip
-            scores[:, : found.shape[1]] = found
+        whole = _pipeline(options, best, len(y))
+        decisions = _out_of_fold(x, y, whole, splitter, groups)
         whole.fit(x, y)
+    temperature = _temperature(decisions, y)
     record = {
         "blob": name,
         "classes": list(names),
         "dimensions": x.shape[1],
         "c": best,
+        "temperature": temperature,
         "options": asdict(options),
         "cross_validation": [list(row) for row in table],
         "origin": features.origin,
         "pictures": np.bincount(y, minlength=len(names)).tolist(),
         "versions": _versions(),
     }
-    _keep(folder, whole, x, record)
-    return Fitted(folder, names, name, best, table, scores, folds, tuple(notes))
+    _keep(folder, whole, x, record, temperature)
+    return Fitted(
+        folder, names, name, best, table, _softmax(decisions, temperature), folds, tuple(notes)
+    )
 
 
 def _training(
@@ -249,16 +246,53 @@ def _pipeline(options: SVMOptions, c: float, count: int) -> Any:
     return make_pipeline(*_before(options), _classifier(options, c, count))
 
 
-def _calibrated(options: SVMOptions, c: float, folds: int, count: int) -> Any:
-    from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.model_selection import StratifiedKFold
-    from sklearn.pipeline import make_pipeline
+def _decisions(pipeline: Any, x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """A number for each class, the highest that of the likeliest; of two classes minus and plus."""
+    found = np.asarray(pipeline.decision_function(x), np.float64)
+    return np.stack([-found, found], 1) if found.ndim == 1 else found
 
-    last = _classifier(options, c, count)
-    if options.classifier != "logistic":
-        inner = StratifiedKFold(max(2, folds), shuffle=True, random_state=options.seed)
-        last = CalibratedClassifierCV(last, cv=inner, ensemble=False)
-    return make_pipeline(*_before(options), last)
+
+def _temperature(decisions: NDArray[np.float64], y: NDArray[np.int64]) -> float:
+    """What decisions are divided by before a softmax, so that it says how sure one may be.
+
+    The one with the least log loss, between 0.01 and 100 (Guo et al. 2017, arXiv:1706.04599).
+    """
+    grid = np.geomspace(0.01, 100, 201)
+    losses = []
+    for one in grid:
+        scaled = decisions / one
+        scaled -= scaled.max(1, keepdims=True)
+        own = scaled[np.arange(len(y)), y] - np.log(np.exp(scaled).sum(1))
+        losses.append(-float(own.mean()))
+    return float(grid[int(np.argmin(losses))])
+
+
+def _softmax(decisions: NDArray[np.float64], temperature: float) -> NDArray[np.float32]:
+    scaled = decisions / temperature
+    scaled = np.exp(scaled - scaled.max(1, keepdims=True))
+    found: NDArray[np.float32] = (scaled / scaled.sum(1, keepdims=True)).astype(np.float32)
+    return found
+
+
+def _out_of_fold(
+    x: NDArray[np.float32],
+    y: NDArray[np.int64],
+    pipeline: Any,
+    splitter: Any,
+    groups: NDArray[Any] | None,
+) -> NDArray[np.float64]:
+    """Decisions on each picture by the classifier of the folds without it."""
+    from sklearn.base import clone
+
+    decisions = np.full((len(y), int(y.max()) + 1), -np.inf)
+    for train, test in splitter.split(x, y, groups):
+        present = np.unique(y[train])
+        if len(present) < 2:
+            decisions[np.ix_(test, present)] = 0
+            continue
+        fitted = clone(pipeline).fit(x[train], y[train])
+        decisions[np.ix_(test, present)] = _decisions(fitted, x[test])
+    return np.where(np.isfinite(decisions), decisions, -1e3)
 
 
 def _versions() -> dict[str, str]:
@@ -274,29 +308,40 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _keep(folder: Path, whole: Any, x: NDArray[np.float32], record: Mapping[str, Any]) -> None:
+def _keep(
+    folder: Path,
+    whole: Any,
+    x: NDArray[np.float32],
+    record: Mapping[str, Any],
+    temperature: float,
+) -> None:
     """Write the folder, whole or not at all; what ONNX says is held against scikit-learn.
 
     Raises:
         DataError: it can't be written, or both disagree.
     """
     import skops.io
-    from skl2onnx import to_onnx
 
     place = Place(str(folder))
     part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     try:
         part.mkdir()
-        made = to_onnx(
-            whole, x[:1], options={"zipmap": False}, target_opset=OPSET, name="classifier",
-        )  # fmt: skip
         with replacing(part / ONNX) as file:
-            file.write(made.SerializeToString())
+            file.write(_as_onnx(whole, x, temperature))
         with replacing(part / SKOPS) as file:
             file.write(skops.io.dumps(whole))
         with replacing(part / RECORD) as file:
             file.write(json.dumps(record, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
-        _compare(part, whole, x[:: max(1, len(x) // 1000)], place)
+        some = x[:: max(1, len(x) // 1000)]
+        found = Classified.of(OnnxModel(part / ONNX), some).scores
+        difference = float(np.abs(found - _softmax(_decisions(whole, some), temperature)).max())
+        if not difference <= PARITY:
+            raise DataError(
+                f"the classifier as ONNX differs from scikit-learn's by {difference:.2g} in a "
+                f"probability; allowed is {PARITY:g}",
+                place=place,
+                hint="Nothing was written. Another --classifier may do.",
+            )
         part.rename(folder)
     except OSError as error:
         raise DataError(f"can't be written: {error.strerror}", place=place) from None
@@ -304,17 +349,63 @@ def _keep(folder: Path, whole: Any, x: NDArray[np.float32], record: Mapping[str,
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _compare(folder: Path, whole: Any, x: NDArray[np.float32], place: Place) -> None:
-    _, found = Classified.of(OnnxModel(folder / ONNX), x)
-    wanted = whole.predict_proba(x)
-    difference = float(np.abs(found - wanted).max())
-    if not difference <= PARITY:
-        raise DataError(
-            f"the classifier as ONNX differs from scikit-learn's by {difference:.2g} in a "
-            f"probability; allowed is {PARITY:g}",
-            place=place,
-            hint="Nothing was written. Another --classifier may do.",
-        )
+def _as_onnx(whole: Any, x: NDArray[np.float32], temperature: float) -> bytes:
+    """The pipeline as ONNX: "features" in, "scores" and "class" out."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    from skl2onnx import to_onnx
+
+    last, before = whole.steps[-1][1], whole[:-1]
+    classes = len(last.classes_)
+    linear = hasattr(last, "coef_") and np.ndim(last.coef_) == 2 and not hasattr(last, "kernel")
+    if linear and not before.steps:
+        model = helper.make_model(helper.make_graph([], "classifier", [], []))
+        model.opset_import[0].version = OPSET[""]
+        model.ir_version = 9
+        came, values = "features", "features"
+    else:
+        options = None if linear else {id(last): {"raw_scores": True, "zipmap": False}}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what scikit-learn will rename
+            model = to_onnx(
+                before if linear else whole, x[:1], options=options, target_opset=OPSET,
+                name="classifier",
+            )  # fmt: skip
+        came = model.graph.input[0].name
+        values = model.graph.output[0 if linear else 1].name
+    graph = model.graph
+    for node in graph.node:
+        node.input[:] = ["features" if name == came else name for name in node.input]
+
+    def add(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        graph.node.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def keep(name: str, array: Any) -> str:
+        graph.initializer.append(numpy_helper.from_array(np.asarray(array, np.float32), name))
+        return name
+
+    if linear:
+        weight, bias = np.asarray(last.coef_), np.asarray(last.intercept_)
+        if len(weight) == 1:  # of two classes scikit-learn keeps the second's decision
+            weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
+        inputs = [values, keep("torrefy_weight", weight.T), keep("torrefy_bias", bias)]
+        values = add("Gemm", inputs, "torrefy_decisions")
+    inverse = keep("torrefy_inverse_temperature", 1 / temperature)
+    add("Softmax", [add("Mul", [values, inverse], "torrefy_scaled")], "scores", axis=1)
+    add("ArgMax", ["scores"], "class", axis=1, keepdims=0)
+    del graph.input[:], graph.output[:], graph.value_info[:]
+    values_of: list[tuple[str, int, list[str | int | None]]] = [
+        ("features", TensorProto.FLOAT, ["batch", x.shape[1]]),
+        ("scores", TensorProto.FLOAT, ["batch", classes]),
+        ("class", TensorProto.INT64, ["batch"]),
+    ]
+    for name, kind, shape in values_of:
+        where = graph.input if name == "features" else graph.output
+        where.append(helper.make_tensor_value_info(name, kind, shape))
+    onnx.checker.check_model(model)
+    made: bytes = model.SerializeToString()
+    return made
 
 
 @dataclass(frozen=True)
@@ -326,14 +417,15 @@ class Classified:
     scores: NDArray[np.float32]
     """Of each picture the classes' probabilities."""
 
-    @staticmethod
-    def of(model: OnnxModel, x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Run classifier.onnx: the likeliest classes, and the probabilities."""
-        (name,) = model.inputs
-        made = model.run({name: x})
-        first, second = made.values()
-        probabilities = second if second.ndim == 2 else first
-        return probabilities.argmax(1).astype(np.int64), probabilities
+    @classmethod
+    def of(cls, model: OnnxModel, x: NDArray[np.float32]) -> Self:
+        """Run classifier.onnx.
+
+        Raises:
+            TorrefyError: it is another file.
+        """
+        made = model.run({"features": x}, ["class", "scores"])
+        return cls(made["class"], made["scores"])
 
 
 class SVM:
@@ -381,7 +473,7 @@ class SVM:
                 f"have {x.shape[1]}",
                 place=Place(str(self.folder)),
             )
-        return Classified(*Classified.of(self.model, x))
+        return Classified.of(self.model, x)
 
     def check(self, features: Features) -> None:
         """Refuse features that were made otherwise.
