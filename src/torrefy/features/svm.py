@@ -36,13 +36,13 @@ class SVMOptions:
 
     classifier: str = "linear"
     """One of KINDS."""
-    standardise: bool = True
+    standardise: bool = False
     """Whether mean and deviation are taken out of each number."""
     l2: bool = True
     """Whether each picture's features are then made 1 long."""
     pca: float = 0.0
     """Principal components that are kept: a number, or, below 1, the share of variance; 0: all."""
-    c: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+    c: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     """What C is chosen from; of sgd alpha is 1 / (C · pictures)."""
     folds: int = 5
     """Parts of the cross-validation; fewer where a class has fewer pictures."""
