@@ -27,6 +27,7 @@ COMMANDS = {
     "classify": "Say what is in pictures.",
     "finetune": "Finetune a pretrained net on pictures.",
     "features": "Take features of pictures.",
+    "similar": "Find the pictures that are most like one.",
     "svm": "Fit classifiers to features, and use them.",
     "export": "Write a net with its weights as an ONNX file.",
     "data": "Fetch and build databases, compute statistics, and look at them.",

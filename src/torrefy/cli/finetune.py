@@ -105,7 +105,7 @@ def command(
     learns, too, at smaller rates. The weights that do best on the pictures held out are kept. The
     folder is a model for all other commands, and holds model.onnx and report.html.
     """
-    from torrefy.finetune.finetune import finetune
+    from torrefy.finetune.finetune import fine_tune
     from torrefy.finetune.options import Options
     from torrefy.finetune.outcome import write_outcome
 
@@ -113,7 +113,7 @@ def command(
     line = shlex.join(["torrefy", *sys.argv[1:]])
     try:
         with _telling() as told:
-            done = finetune(
+            done = fine_tune(
                 model, data, run, options, weights=weights, preprocessing=preprocessing,
                 kind=kind, targets=targets, root=root, resume=resume, told=told,
             )  # fmt: skip

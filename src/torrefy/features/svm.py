@@ -39,7 +39,7 @@ class SVMOptions:
     standardise: bool = False
     """Whether mean and deviation are taken out of each number."""
     l2: bool = True
-    """Whether each picture's features are then made 1 long."""
+    """Whether each picture's features are then made 1 long: C is then the same for every net."""
     pca: float = 0.0
     """Principal components that are kept: a number, or, below 1, the share of variance; 0: all."""
     c: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)

@@ -126,7 +126,7 @@ class Told:
     """Callbacks of a phase's training."""
 
 
-def finetune(
+def fine_tune(
     model: str | Path,
     data: str | Path | Examples,
     run: str | Path,
@@ -164,7 +164,7 @@ def finetune(
         KeyboardInterrupt: it was stopped; with `resume` it goes on.
 
     Example:
-        done = torrefy.finetune("squeezenet_v1.1", "photos/", "photos_run")
+        done = torrefy.fine_tune("squeezenet_v1.1", "photos/", "photos_run")
         torrefy.Classifier("photos_run")
     """
     begun = time.monotonic()
