@@ -47,7 +47,7 @@ def command() -> None:
 @click.option("--standardise/--no-standardise", default=False, show_default=True,
               help="Take mean and deviation out of each number.")  # fmt: skip
 @click.option("--l2/--no-l2", default=True, show_default=True,
-              help="Then make each picture's features 1 long.")  # fmt: skip
+              help="Make each picture's features 1 long, after that.")  # fmt: skip
 @click.option("--pca", type=click.FloatRange(0, min_open=True), metavar="N|SHARE",
               help="Keep N components, or as many as have this share of the variance.")  # fmt: skip
 @click.option("--c", "c", multiple=True, type=click.FloatRange(0, min_open=True), metavar="C",
