@@ -36,7 +36,6 @@ import torrefy
 from torrefy.data.examples import Examples, read_examples
 from torrefy.features.svm import SVM, SVMOptions, fit
 from torrefy.features.table import Features
-from torrefy.finetune.finetune import finetune
 
 Rows = NDArray[np.int64]
 Split = tuple[Rows, Rows]
@@ -161,7 +160,7 @@ def finetuned(examples: Examples, model: str) -> Way:
         parts = ("train",) * len(train) + ("test",) * len(test)
         given = replace(examples.take(rows), parts=parts)
         with tempfile.TemporaryDirectory() as folder:
-            done = finetune(model, given, Path(folder) / "run")
+            done = torrefy.fine_tune(model, given, Path(folder) / "run")
         tested = next(one for one in done.answers if one.part == "test")
         return np.asarray(tested.scores.argmax(1), np.int64)
 
