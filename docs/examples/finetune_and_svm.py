@@ -104,7 +104,7 @@ def ways(examples: Examples, models: list[str], finetuning: bool) -> Any:
     for name, made in (("pixels", pixels), ("colour histogram", histogram)):
         features = plain(examples, name, made)
         for kind in ("linear", "rbf"):
-            c = (1e-4, 1e-3, 1e-2, 1e-1) if kind == "linear" else (0.1, 1.0, 10.0, 100.0)
+            c = (1e-5, 1e-4, 1e-3, 1e-2) if kind == "linear" else (0.1, 1.0, 10.0, 100.0)
             options = SVMOptions(classifier=kind, standardise=True, l2=False, c=c)
             yield f"{name}, {kind} SVM", svm(features, options)
     for model in models:
