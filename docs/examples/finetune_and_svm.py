@@ -11,7 +11,8 @@ rightly. Nothing is chosen by what tests: C is chosen from each way's list by a 
 inside what trains, and finetuning holds a fifth of what trains out for its own choice.
 
 The SVMs and finetuning are Torrefy's with their defaults. The pixels are those of the picture
-shrunk to 32x32, the histogram counts its colours in 8x8x8 bins of R, G and B.
+shrunk to 32x32, the histogram counts its colours in 8x8x8 bins of R, G and B; their SVMs get each
+number standardised, which does them better than the defaults.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ import torrefy
 from torrefy.data.examples import Examples, read_examples
 from torrefy.features.svm import SVM, SVMOptions, fit
 from torrefy.features.table import Features
-from torrefy.finetune.finetune import finetune
 
 Rows = NDArray[np.int64]
 Split = tuple[Rows, Rows]
@@ -104,8 +104,8 @@ def ways(examples: Examples, models: list[str], finetuning: bool) -> Any:
     for name, made in (("pixels", pixels), ("colour histogram", histogram)):
         features = plain(examples, name, made)
         for kind in ("linear", "rbf"):
-            c = (1e-4, 1e-3, 1e-2, 1e-1) if kind == "linear" else (0.1, 1.0, 10.0, 100.0)
-            options = SVMOptions(classifier=kind, c=c)
+            c = (1e-5, 1e-4, 1e-3, 1e-2) if kind == "linear" else (0.1, 1.0, 10.0, 100.0)
+            options = SVMOptions(classifier=kind, standardise=True, l2=False, c=c)
             yield f"{name}, {kind} SVM", svm(features, options)
     for model in models:
         yield f"{model}'s features, linear SVM", svm(torrefy.extract(model, examples), SVMOptions())
@@ -161,7 +161,7 @@ def finetuned(examples: Examples, model: str) -> Way:
         parts = ("train",) * len(train) + ("test",) * len(test)
         given = replace(examples.take(rows), parts=parts)
         with tempfile.TemporaryDirectory() as folder:
-            done = finetune(model, given, Path(folder) / "run")
+            done = torrefy.fine_tune(model, given, Path(folder) / "run")
         tested = next(one for one in done.answers if one.part == "test")
         return np.asarray(tested.scores.argmax(1), np.int64)
 
