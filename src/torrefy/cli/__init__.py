@@ -26,6 +26,7 @@ COMMANDS = {
     "time": "Tell how long a net and each of its layers take.",
     "classify": "Say what is in pictures.",
     "finetune": "Finetune a pretrained net on pictures.",
+    "heads": "List the heads, or print the page of each TYPE.",
     "features": "Take features of pictures.",
     "similar": "Find the pictures that are most like one.",
     "svm": "Fit classifiers to features, and use them.",
