@@ -297,6 +297,10 @@ def test_wrong_options_are_told(model: Path, photos: Path, tmp_path: Path) -> No
     assert refusal(model, photos, run, Options(unfreeze="conv3")) == (
         'the backbone has no layer "conv3" that could learn. Did you mean "conv1" or "conv2"?'
     )
+    assert refusal(model, photos, run, Options(blob="conv3")).startswith(
+        'the net has no blob "conv3". Did you mean'
+    )
+    assert not run.exists()
     with pytest.raises(TorrefyError, match=r'balance can.t be "weight". Did you mean "weights"'):
         Options(balance="weight")
     with pytest.raises(TorrefyError, match=r"held_out must be above 0 and below 1, found 1"):

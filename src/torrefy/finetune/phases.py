@@ -32,7 +32,7 @@ from torrefy.weights.copy import copy_weights
 from torrefy.weights.files import replacing
 from torrefy.weights.load import load_net, read_net
 
-MOST_KEPT = 4 << 30
+MOST_KEPT = 2 << 30
 """Bytes of features that are kept on disk; a phase that would need more reads pictures."""
 HEAD_RATE = 10.0
 """The head's rate where the backbone learns, as a factor of the backbone's: Caffe's habit."""
