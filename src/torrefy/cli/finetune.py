@@ -62,7 +62,10 @@ MOST_BAD = 10
               help="End a phase after N tests in a row without gain.")  # fmt: skip
 @click.option("--held-out", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               default=0.2, show_default=True, help="The share that is held out.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Of the division, first values, order and augmentation.")  # fmt: skip
+@click.option("--no-cache", is_flag=True,
+              help="Keep no features of the frozen part: see new crops each epoch.")  # fmt: skip
 @click.option("--kind", type=click.Choice(["classes", "tags", "numbers", "points"]),
               help="What a table's columns hold, where they don't tell.")  # fmt: skip
 @click.option("--target", "targets", multiple=True, metavar="COLUMN",
@@ -74,7 +77,8 @@ MOST_BAD = 10
               help="Call the weights' layers otherwise: 'old_*=new_*'.")  # fmt: skip
 @click.option("--bad-images", type=click.Choice(["fail", "skip"]), default="fail",
               show_default=True, help="What becomes of pictures that can't be read.")  # fmt: skip
-@click.option("--device", default="cpu", show_default=True, metavar="NAME")
+@click.option("--device", default="cpu", show_default=True, metavar="NAME",
+              help='Where to learn: "cpu", "cuda".')  # fmt: skip
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32",
               show_default=True, help="What convolutions and products compute in.")  # fmt: skip
 @click.option("--channels-last", is_flag=True, help="Keep pictures with their channels last.")
@@ -92,6 +96,7 @@ def command(
     targets: tuple[str, ...],
     root: str | None,
     resume: bool,
+    no_cache: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -109,7 +114,8 @@ def command(
     from torrefy.finetune.options import Options
     from torrefy.finetune.outcome import write_outcome
 
-    options = Options(**{name: value for name, value in given.items() if value is not None})
+    asked = {name: value for name, value in given.items() if value is not None}
+    options = Options(**asked, cache=not no_cache)
     line = shlex.join(["torrefy", *sys.argv[1:]])
     try:
         with telling() as told:
