@@ -55,11 +55,11 @@ class Kept:
         """The arrays, V·N rows each."""
         state = self._read()
         self.done: int = state["done"]
-        """How many items were looked at."""
-        self.items: list[int] = state["items"]
-        """The numbers of those that the filled rows are of."""
+        """How many items were looked at, in the order of their numbers."""
+        self.passed: set[int] = set(state["passed"])
+        """Those of them that could not be read, and have no row."""
         self.bad: dict[str, str] = state["bad"]
-        """Those that could not be read, where they are named, and what is wrong with each."""
+        """The same, where they are named, and what is wrong with each."""
         self._batches = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -73,18 +73,27 @@ class Kept:
         except (OSError, ValueError) as error:
             raise DataError(f"features can't be kept: {error}", place=self.place) from None
 
-    def add(self, items: Sequence[int], rows: Sequence[Mapping[str, NDArray[Any]]]) -> None:
-        """Fill the next rows: of each version the arrays by name."""
-        first = len(self.items)
-        for version, made in enumerate(rows):
-            at = version * self.count + first
-            for name, values in made.items():
-                self.arrays[name][at : at + len(items)] = values
-        self.items += items
+    @property
+    def items(self) -> list[int]:
+        """The numbers of those that the filled rows are of."""
+        return [item for item in range(self.done) if item not in self.passed]
 
-    def passed(self, looked_at: int) -> None:
-        """Count items that were looked at; now and then it is noted how far it has come."""
-        self.done += looked_at
+    def advance(self, count: int, good: Sequence[int], made: Sequence[Mapping[str, Any]]) -> None:
+        """Fill rows of the next items; now and then it is noted how far it has come.
+
+        Args:
+            count: how many items were looked at.
+            good: the numbers of those that have a row.
+            made: of each version the arrays by name, a row for each of these.
+        """
+        first = self.done - len(self.passed)
+        for version, arrays in enumerate(made):
+            at = version * self.count + first
+            for name, values in arrays.items():
+                self.arrays[name][at : at + len(good)] = values
+        # Whatever breaks off in here leaves the state as it was before, or as it is after.
+        passed = set(range(self.done, self.done + count)) - set(good)
+        self.passed, self.done = self.passed | passed, self.done + count
         self._batches += 1
         if not self._batches % SAVED or self.done == self.count:
             self.save()
@@ -95,7 +104,9 @@ class Kept:
         Raises:
             DataError: it can't be written.
         """
-        state = {"key": self.key, "done": self.done, "items": self.items, "bad": self.bad}
+        done = self.done
+        passed = sorted(item for item in self.passed if item < done)
+        state = {"key": self.key, "done": done, "passed": passed, "bad": self.bad}
         try:
             for array in self.arrays.values():
                 array.flush()  # type: ignore[attr-defined]
@@ -106,7 +117,7 @@ class Kept:
 
     def filled(self, name: str) -> NDArray[Any]:
         """An array's rows that are filled, of all versions one after the other."""
-        array, rows = self.arrays[name], len(self.items)
+        array, rows = self.arrays[name], self.done - len(self.passed)
         if rows == self.count or self.versions == 1:
             return array[:rows] if rows < self.count else array
         return np.concatenate(
@@ -114,7 +125,7 @@ class Kept:
         )
 
     def _read(self) -> dict[str, Any]:
-        begun: dict[str, Any] = {"done": 0, "items": [], "bad": {}}
+        begun: dict[str, Any] = {"done": 0, "passed": [], "bad": {}}
         try:
             state = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
             if state["key"] == self.key and 0 <= state["done"] <= self.count:

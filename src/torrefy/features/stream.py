@@ -135,9 +135,7 @@ def extract_to(
                 if bad == "fail":
                     raise error
                 kept.bad[str(error.problems[0].place)] = error.problems[0].message
-            if part.good:
-                kept.add(part.good, [part.arrays])
-            kept.passed(len(part.rows))
+            kept.advance(len(part.rows), part.good, [part.arrays])
             progress(kept.done, len(examples))
     except BaseException:
         kept.save()

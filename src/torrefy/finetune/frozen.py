@@ -72,15 +72,14 @@ def freeze(
             for _, one in batch:
                 if isinstance(one, TorrefyError):
                     bad(one)
+            made = []
             if good:
                 pictures = torch.from_numpy(np.stack([one for _, one in good])).to(net.device)
-                made = []
                 for version in range(versions):
                     seen = pictures.flip(-1) if version else pictures
                     found = net.run({preprocessor.blob: seen}, list(values))
                     made.append({b: found[v].float().cpu().numpy() for v, b in values.items()})
-                kept.add([row for row, _ in good], made)
-            kept.passed(len(batch))
+            kept.advance(len(batch), [row for row, _ in good], made)
             progress(kept.done)
     kept.save()
     if not kept.items:
