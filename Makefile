@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help demo test test-slow check docs protos bench clean
 
 help:
-	@echo "make demo    set up .venv, pull real weights, classify a real photograph"
+	@echo "make demo    set up .venv, pull real weights, classify, finetune, export"
 	@echo "make test    set up .venv, run every check, and every test but the slow ones"
 	@echo "make test-slow  the tests that take minutes, which make test leaves out"
 	@echo "make check   ruff, mypy, import-linter: seconds"

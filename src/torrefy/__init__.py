@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torrefy.features.estimator import FeatureExtractor
     from torrefy.features.extract import extract
     from torrefy.finetune.estimator import FineTuner
-    from torrefy.finetune.finetune import finetune
+    from torrefy.finetune.finetune import fine_tune
     from torrefy.net.net import Net
     from torrefy.runtime.classifier import Classifier
     from torrefy.spec.build import NetSpec
@@ -33,7 +33,7 @@ _HOMES = {
     "TorrefyError": "torrefy.errors",
     "export_onnx": "torrefy.export.onnx",
     "extract": "torrefy.features.extract",
-    "finetune": "torrefy.finetune.finetune",
+    "fine_tune": "torrefy.finetune.finetune",
     "load_net": "torrefy.weights.load",
 }
 """Where each public name lives. It is imported on first use: `import torrefy` is cheap."""
@@ -51,7 +51,7 @@ __all__ = [
     "__version__",
     "export_onnx",
     "extract",
-    "finetune",
+    "fine_tune",
     "load_net",
 ]
 

@@ -52,7 +52,12 @@ def _squeezed(text: str) -> str:
     return "\n".join(re.sub(" +", " ", line).rstrip() for line in text.strip().splitlines())
 
 
-@pytest.mark.parametrize("name", ["first-layer.md", "training.md"])
+FETCHES = [
+    pytest.param(name, marks=pytest.mark.network) for name in ("finetune.md", "svm.md", "heads.md")
+]
+
+
+@pytest.mark.parametrize("name", ["first-layer.md", "training.md", *FETCHES])
 def test_a_page_does_what_it_shows(name: str, fresh_venv: Venv, tmp_path: Path) -> None:
     folder = tmp_path
     for step in steps((DOCS / name).read_text()):

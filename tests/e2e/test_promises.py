@@ -171,8 +171,8 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.network
-def test_the_demo_sees_a_cat() -> None:
-    result = torrefy_command("demo", "--json", cwd=ROOT)
+def test_the_demo_sees_a_cat_and_tells_textures_apart(tmp_path: Path) -> None:
+    result = torrefy_command("demo", "--json", "-o", str(tmp_path / "demo"), cwd=ROOT)
     if "ConnectError" in result.stdout or "ConnectTimeout" in result.stdout:
         pytest.skip("no package index")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -180,3 +180,5 @@ def test_the_demo_sees_a_cat() -> None:
     assert "cat" in answer["classes"][0]["label"]
     assert len(answer["classes"]) == 5
     assert answer["difference"] <= 1e-4
+    assert (answer["right"], answer["tested"]) == (96, 96)
+    assert (tmp_path / "demo/run/report.html").is_file()

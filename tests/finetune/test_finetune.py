@@ -12,7 +12,7 @@ from PIL import Image
 import torrefy
 from torrefy.data.preprocess import Preprocessor
 from torrefy.errors import TorrefyError
-from torrefy.finetune.finetune import Told, finetune
+from torrefy.finetune.finetune import Told, fine_tune
 from torrefy.finetune.options import Options
 from torrefy.finetune.phases import Phase
 from torrefy.net.stored import read_weights
@@ -29,14 +29,14 @@ def blobs(file: Path) -> dict[str, list[np.ndarray]]:
 
 def refusal(*arguments: object, **options: object) -> str:
     with pytest.raises(TorrefyError) as caught:
-        finetune(*arguments, **options)  # type: ignore[arg-type]
+        fine_tune(*arguments, **options)  # type: ignore[arg-type]
     return str(caught.value)
 
 
 def test_the_run_is_a_model_that_tells_the_classes_apart(
     model: Path, photos: Path, tmp_path: Path
 ) -> None:
-    done = finetune(model, photos, tmp_path / "run", QUICK)
+    done = fine_tune(model, photos, tmp_path / "run", QUICK)
     assert done.answers[0].value[0] == 1.0
     for file in (tmp_path / "run", tmp_path / "run/model.onnx"):
         clf = torrefy.Classifier(file)
@@ -50,7 +50,7 @@ def test_the_backbone_is_frozen_in_the_first_phase_and_learns_in_the_second(
 ) -> None:
     before = blobs(model / "net.caffemodel")
     run = tmp_path / "run"
-    done = finetune(model, photos, run, QUICK)
+    done = fine_tune(model, photos, run, QUICK)
     assert [phase.name for phase in done.phases] == ["1-head", "2-half"]
     first, second = (
         blobs(run / "1-head/learned.caffemodel"),
@@ -68,7 +68,7 @@ def test_the_backbone_is_frozen_in_the_first_phase_and_learns_in_the_second(
 def test_features_are_those_of_the_net_and_standardised(
     model: Path, photos: Path, tmp_path: Path
 ) -> None:
-    done = finetune(model, photos, tmp_path / "run", QUICK)
+    done = fine_tune(model, photos, tmp_path / "run", QUICK)
     mean, variance, factor = blobs(tmp_path / "run/1-head/learned.caffemodel")["head/standard"]
     net = load_net(model / "net.prototxt", model / "net.caffemodel")
     seen = []
@@ -85,7 +85,7 @@ def test_features_are_those_of_the_net_and_standardised(
 
 def test_the_same_seed_gives_the_same_weights(model: Path, photos: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        finetune(model, photos, tmp_path / name, QUICK)
+        fine_tune(model, photos, tmp_path / name, QUICK)
     one, two = ((tmp_path / name / "net.caffemodel") for name in ("one", "two"))
     assert {k: [b.tobytes() for b in v] for k, v in blobs(one).items()} == {
         k: [b.tobytes() for b in v] for k, v in blobs(two).items()
@@ -112,9 +112,9 @@ def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(
     def callbacks(one: Phase) -> list[Callback]:
         return [Stopping(at)] if one.name == phase else []
 
-    whole = finetune(model, photos, tmp_path / "whole", QUICK)
+    whole = fine_tune(model, photos, tmp_path / "whole", QUICK)
     with pytest.raises(KeyboardInterrupt):
-        finetune(model, photos, tmp_path / "run", QUICK, told=Told(callbacks=callbacks))
+        fine_tune(model, photos, tmp_path / "run", QUICK, told=Told(callbacks=callbacks))
     assert not (tmp_path / "run/card.prototxt").exists()
     assert refusal(model, photos, tmp_path / "run", QUICK) == (
         f"{tmp_path}/run: a run was broken off here. Go on with it by --resume, or choose another "
@@ -122,7 +122,7 @@ def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(
     )
     told = refusal(model, photos, tmp_path / "run", Options(seed=1), resume=True)
     assert told.startswith(f"{tmp_path}/run: the run that was broken off here had other options")
-    done = finetune(model, photos, tmp_path / "run", QUICK, resume=True)
+    done = fine_tune(model, photos, tmp_path / "run", QUICK, resume=True)
     assert done.values == whole.values
     assert blobs(done.folder / "net.caffemodel")["head/score"][0].tobytes() == (
         blobs(whole.folder / "net.caffemodel")["head/score"][0].tobytes()
@@ -133,7 +133,7 @@ def test_a_second_phase_that_does_worse_is_not_kept(
     model: Path, photos: Path, tmp_path: Path
 ) -> None:
     bad = Options(head_epochs=8, epochs=1, lr=50.0, workers=0, unfreeze="all")
-    done = finetune(model, photos, tmp_path / "run", bad)
+    done = fine_tune(model, photos, tmp_path / "run", bad)
     assert done.kept.name == "1-head"
     assert done.notes == (
         "2-all did no better on what is held out than 1-head, whose weights are kept",
@@ -146,7 +146,7 @@ def test_gradual_unfreezing_goes_from_the_end_to_the_beginning(
     model: Path, photos: Path, tmp_path: Path
 ) -> None:
     options = Options(head_epochs=2, epochs=1, workers=0, unfreeze="all", gradual=2)
-    done = finetune(model, photos, tmp_path / "run", options)
+    done = fine_tune(model, photos, tmp_path / "run", options)
     assert [(p.name, p.layers) for p in done.phases[1:]] == [
         ("2-all-1of2", ("conv2",)), ("3-all-2of2", ("conv1", "conv2")),
     ]  # fmt: skip
@@ -162,7 +162,7 @@ def test_the_texts_of_a_phase_train_by_themselves(
     model: Path, photos: Path, tmp_path: Path
 ) -> None:
     options = Options(head_epochs=2, epochs=1, workers=0, unfreeze="all")
-    finetune(model, photos, tmp_path / "run", options)
+    fine_tune(model, photos, tmp_path / "run", options)
     solver = torrefy.Solver(
         tmp_path / "run/2-all/solver.prototxt",
         weights=tmp_path / "run/1-head/learned.caffemodel",
@@ -200,7 +200,7 @@ def test_options_reach_the_losses(model: Path, photos: Path, tmp_path: Path) -> 
         find_lr=True,
         augment="none",
     )
-    done = finetune(model, photos, tmp_path / "run", options)
+    done = fine_tune(model, photos, tmp_path / "run", options)
     (loss,) = [
         spec
         for spec in read_text(tmp_path / "run/1-head/train_val.prototxt").message.layer
@@ -215,7 +215,7 @@ def test_options_reach_the_losses(model: Path, photos: Path, tmp_path: Path) -> 
 
 
 def test_what_was_loaded_is_told(model: Path, photos: Path, tmp_path: Path) -> None:
-    done = finetune(model, photos, tmp_path / "run", Options(head_epochs=1, unfreeze="none"))
+    done = fine_tune(model, photos, tmp_path / "run", Options(head_epochs=1, unfreeze="none"))
     assert str(done.loaded) == "3 copied; 2 anew (head/standard, head/score); 1 unused (fc)"
 
 
@@ -235,7 +235,7 @@ def test_renamed_and_misfit_layers(model: Path, photos: Path, tmp_path: Path) ->
         model, photos, tmp_path / "b", rename
     )
     skip = Options(head_epochs=1, unfreeze="none", rename=("conv*=c*",), load="skip")
-    done = finetune(model, photos, tmp_path / "c", skip)
+    done = fine_tune(model, photos, tmp_path / "c", skip)
     fates = {one.layer: (one.fate, one.why) for one in done.loaded.layers}
     assert fates["c1"][0] == "copied"
     assert fates["c2"] == (
@@ -252,7 +252,7 @@ def test_broken_pictures_are_an_error_or_left_out(
     told = refusal(model, photos, tmp_path / "run", QUICK)
     assert told == f"{photos}/rot/0 é.png: this is not a picture"
     skip = Options(head_epochs=8, epochs=1, workers=0, bad_images="skip")
-    done = finetune(model, photos, tmp_path / "two", skip)
+    done = fine_tune(model, photos, tmp_path / "two", skip)
     assert done.bad == {f"{photos}/rot/0 é.png": "this is not a picture"}
 
 
@@ -260,7 +260,7 @@ def test_little_data(model: Path, tmp_path: Path) -> None:
     from tests.finetune.conftest import make_pictures
 
     two = make_pictures(tmp_path / "two", each=2)
-    done = finetune(model, two, tmp_path / "run", QUICK)
+    done = fine_tune(model, two, tmp_path / "run", QUICK)
     assert (len(done.parts.train), len(done.parts.val)) == (3, 3)
     one = make_pictures(tmp_path / "one", each=1)
     assert refusal(model, one, tmp_path / "run1", QUICK) == (
@@ -282,7 +282,7 @@ def test_little_data(model: Path, tmp_path: Path) -> None:
 def test_a_class_that_is_not_held_out_is_told(model: Path, photos: Path, tmp_path: Path) -> None:
     for i in range(1, 10):
         (photos / "rot" / f"{i} é.png").unlink()
-    done = finetune(model, photos, tmp_path / "run", QUICK)
+    done = fine_tune(model, photos, tmp_path / "run", QUICK)
     assert 'no picture is held out of the class "rot"' in done.notes
 
 
@@ -297,6 +297,10 @@ def test_wrong_options_are_told(model: Path, photos: Path, tmp_path: Path) -> No
     assert refusal(model, photos, run, Options(unfreeze="conv3")) == (
         'the backbone has no layer "conv3" that could learn. Did you mean "conv1" or "conv2"?'
     )
+    assert refusal(model, photos, run, Options(blob="conv3")).startswith(
+        'the net has no blob "conv3". Did you mean'
+    )
+    assert not run.exists()
     with pytest.raises(TorrefyError, match=r'balance can.t be "weight". Did you mean "weights"'):
         Options(balance="weight")
     with pytest.raises(TorrefyError, match=r"held_out must be above 0 and below 1, found 1"):
@@ -330,7 +334,7 @@ def test_an_estimator_learns_the_same(model: Path, photos: Path, tmp_path: Path)
     arrays = [np.asarray(Image.open(file)) for file in files]
     assert np.allclose(tuner.predict_proba(arrays), tuner.predict_proba(files), atol=1e-6)
     assert tuner.score(arrays, names) == 1.0
-    again = finetune(model, photos, tmp_path / "run", Options(unfreeze="none", head_epochs=8))
+    again = fine_tune(model, photos, tmp_path / "run", Options(unfreeze="none", head_epochs=8))
     weights = blobs(again.folder / "net.caffemodel")["head/score"][0]
     (tmp_path / "kept").mkdir()
     tuner.save(tmp_path / "kept")

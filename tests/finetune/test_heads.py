@@ -10,7 +10,7 @@ import torch
 from tests.finetune.conftest import make_pictures
 
 from torrefy.errors import TorrefyError
-from torrefy.finetune.finetune import finetune
+from torrefy.finetune.finetune import fine_tune
 from torrefy.finetune.options import Options
 from torrefy.net.stored import read_weights
 from torrefy.schema import parse_text, upgrade
@@ -103,7 +103,7 @@ def table(folder: Path, header: str, row: str) -> Path:
 
 def test_numbers_are_learned_in_their_own_units(model: Path, tmp_path: Path) -> None:
     data = table(tmp_path, "image,size", "{size}")
-    done = finetune(model, data, tmp_path / "run", Options(head_epochs=60, unfreeze="none"))
+    done = fine_tune(model, data, tmp_path / "run", Options(head_epochs=60, unfreeze="none"))
     answers = done.answers[0]
     assert np.abs(answers.scores - answers.examples.targets).mean() < 10
     layers = {one.name: one.blobs for one in read_weights(done.folder / "net.caffemodel").layers}
@@ -115,7 +115,7 @@ def test_numbers_are_learned_in_their_own_units(model: Path, tmp_path: Path) -> 
 def test_tags_are_learned(model: Path, tmp_path: Path) -> None:
     data = table(tmp_path, "image,red,other", "{red},1")
     options = Options(head_epochs=30, epochs=1, workers=0)
-    done = finetune(model, data, tmp_path / "run", options)
+    done = fine_tune(model, data, tmp_path / "run", options)
     assert done.graft.head.type_name == "MultiLabel"
     guessed = done.answers[0].scores > 0.5
     assert (guessed == done.answers[0].examples.targets).mean() > 0.9
@@ -123,18 +123,18 @@ def test_tags_are_learned(model: Path, tmp_path: Path) -> None:
 
 def test_points_are_learned_and_lie_in_the_picture(model: Path, tmp_path: Path) -> None:
     data = table(tmp_path, "image,eye_x,eye_y", "0.{red}5,0.5")
-    done = finetune(model, data, tmp_path / "run", Options(head_epochs=20, unfreeze="none"))
+    done = fine_tune(model, data, tmp_path / "run", Options(head_epochs=20, unfreeze="none"))
     scores = done.answers[0].scores
     assert scores.min() >= 0
     assert scores.max() <= 1
     with pytest.raises(TorrefyError, match="points don't move with pictures that are augmented"):
-        finetune(model, data, tmp_path / "two", Options(augment="flip"))
+        fine_tune(model, data, tmp_path / "two", Options(augment="flip"))
 
 
 def test_a_head_of_other_targets_is_refused(model: Path, tmp_path: Path) -> None:
     data = table(tmp_path, "image,size", "{size}")
     with pytest.raises(TorrefyError) as caught:
-        finetune(model, data, tmp_path / "run", Options(head="linear"))
+        fine_tune(model, data, tmp_path / "run", Options(head="linear"))
     assert str(caught.value) == (
         f"{data}: the head Linear learns classes, the data have numbers. Take Regression, "
         "Specialists; or say --kind, if the data mean another."
@@ -146,7 +146,7 @@ def test_heads_of_classes_tell_them_apart(
     model: Path, photos: Path, tmp_path: Path, name: str
 ) -> None:
     options = Options(head=name, head_epochs=30, unfreeze="none")
-    assert finetune(model, photos, tmp_path / "run", options).answers[0].value[0] == 1.0
+    assert fine_tune(model, photos, tmp_path / "run", options).answers[0].value[0] == 1.0
 
 
 def test_a_margin_makes_the_labels_cosine_smaller() -> None:

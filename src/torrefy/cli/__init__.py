@@ -26,14 +26,16 @@ COMMANDS = {
     "time": "Tell how long a net and each of its layers take.",
     "classify": "Say what is in pictures.",
     "finetune": "Finetune a pretrained net on pictures.",
+    "heads": "List the heads, or print the page of each TYPE.",
     "features": "Take features of pictures.",
+    "similar": "Find the pictures that are most like one.",
     "svm": "Fit classifiers to features, and use them.",
     "export": "Write a net with its weights as an ONNX file.",
     "data": "Fetch and build databases, compute statistics, and look at them.",
     "weights": "Show, convert and compare files of weights.",
     "zoo": "List, describe, fetch and copy the models of the zoo.",
     "plugins": "List the plugins, what each adds, and why one is not used.",
-    "demo": "Classify a photograph by PyTorch and by ONNX Runtime, and compare.",
+    "demo": "Classify a photograph, finetune on textures, and compare PyTorch and ONNX Runtime.",
 }
 """Each command and its one line of help; the command is `command` in `torrefy.cli.<name>`.
 

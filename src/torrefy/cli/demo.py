@@ -1,27 +1,67 @@
-"""`torrefy demo`: the main job on real input, by PyTorch and by ONNX Runtime."""
+"""`torrefy demo`: the main job on real input: a picture classified, a net finetuned, exported."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from torrefy.cli.output import console, json_option, one_line, print_json
 from torrefy.errors import TorrefyError
 
+if TYPE_CHECKING:
+    from torrefy.finetune.outcome import Outcome
+
 MOST_DIFFERENCE = 1e-4
+DATASET = "textures"
+LEAST_RIGHT = 0.95
 
 
-@click.command(epilog="\b\nExample:\n  torrefy demo\n  torrefy demo open_nsfw")
+@click.command(epilog="\b\nExample:\n  torrefy demo\n  torrefy demo efficientnet_lite0 -o tour")
 @click.argument("model", default="squeezenet_v1.1")
+@click.option("-o", "--output", default="demo", show_default=True, metavar="FOLDER",
+              help="Where the textures and the run go; an earlier demo's is replaced.")  # fmt: skip
 @json_option
-def command(*, model: str, as_json: bool) -> None:
-    """Classify a photograph by PyTorch and by ONNX Runtime, and compare.
+def command(*, model: str, output: str, as_json: bool) -> None:
+    """Classify a photograph, finetune on textures, and compare PyTorch and ONNX Runtime.
 
-    MODEL is a zoo model whose card has a sample picture. The weights and the picture are
-    fetched, the net is compiled to PyTorch and exported to ONNX, and both say what they see.
+    MODEL is a zoo model whose card has a sample picture. Weights and pictures are fetched. The net
+    is exported, and both say what they see in the photograph. Then a head learns to tell brick,
+    grass and gravel apart on the left halves of three photographs; its model.onnx is tried on the
+    right halves.
+    """
+    folder = Path(output)
+    run = folder / "run"
+    if run.exists() and not (run / "finetune.json").exists():
+        raise TorrefyError(f"{run} is something else", hint="Choose another folder by -o.")
+    seen = _photograph(model, as_json)
+    shutil.rmtree(run, ignore_errors=True)
+    outcome, answers = _textures(model, folder, run, quiet=as_json)
+    right = sum(truth == guess for _, truth, guess, _ in answers)
+    if as_json:
+        print_json(
+            {
+                **seen,
+                "finetuned": outcome.as_json(),
+                "tested": len(answers),
+                "right": right,
+                "report": str(outcome.report),
+            }
+        )
+    else:
+        _print_textures(outcome, answers, right)
+    if right < LEAST_RIGHT * len(answers):
+        raise TorrefyError(f"{right} of {len(answers)} textures are right, fewer than 95 %")
+
+
+def _photograph(model: str, quiet: bool) -> dict[str, Any]:
+    """What the net sees in its card's sample, by PyTorch and by ONNX Runtime.
+
+    Raises:
+        TorrefyError: there is no sample, another class comes first, or the two differ.
     """
     from torrefy.zoo import find_card, pull_sample
 
@@ -47,20 +87,7 @@ def command(*, model: str, as_json: bool) -> None:
     difference = float(abs(ours - theirs).max())
     best = ours.argsort()[::-1][:top]
     names = [by_torch.labels[i] for i in best]
-    if as_json:
-        print_json(
-            {
-                "ok": True,
-                "model": model,
-                "picture": str(sample),
-                "classes": [
-                    {"label": name, "pytorch": float(ours[i]), "onnxruntime": float(theirs[i])}
-                    for name, i in zip(names, best, strict=True)
-                ],
-                "difference": difference,
-            }
-        )
-    else:
+    if not quiet:
         _print(model, sample, [(n, ours[i], theirs[i]) for n, i in zip(names, best, strict=True)])
         click.echo(f"largest difference: {difference:.2e}")
     expected = list(card.message.sample.label)
@@ -68,6 +95,56 @@ def command(*, model: str, as_json: bool) -> None:
         raise TorrefyError(f'expected one of {", ".join(expected)} first, found "{names[0]}"')
     if difference > MOST_DIFFERENCE:
         raise TorrefyError(f"the two differ by more than {MOST_DIFFERENCE:g}")
+    return {
+        "ok": True,
+        "model": model,
+        "picture": str(sample),
+        "classes": [
+            {"label": name, "pytorch": float(ours[i]), "onnxruntime": float(theirs[i])}
+            for name, i in zip(names, best, strict=True)
+        ],
+        "difference": difference,
+    }
+
+
+def _textures(
+    model: str, folder: Path, run: Path, *, quiet: bool
+) -> tuple[Outcome, list[tuple[Path, str, str, float]]]:
+    """Finetune on the left halves; of each picture of the right halves what model.onnx says."""
+    from torrefy.cli.finetune import telling
+    from torrefy.finetune.finetune import fine_tune
+    from torrefy.finetune.options import Options
+    from torrefy.finetune.outcome import write_outcome
+    from torrefy.runtime.classifier import Classifier
+    from torrefy.zoo.fetch import fetch_dataset
+
+    pictures = folder / DATASET
+    if not quiet:
+        click.echo()
+        click.echo(one_line(f"a head for brick, grass and gravel, learned on {pictures}"))
+    fetch_dataset(DATASET, pictures)
+    command = f"torrefy finetune {model} {pictures} --unfreeze none -o {run}"
+    with telling(quiet) as told:
+        done = fine_tune(model, pictures, run, Options(unfreeze="none"), told=told)
+        outcome = write_outcome(done, command)
+    files = sorted((pictures / "test").glob("*/*.png"))
+    answers = [
+        (answer.path, answer.path.parent.name, answer.guesses[0].label, answer.guesses[0].score)
+        for answer in Classifier(done.onnx).classify(files, top=1)
+    ]
+    return outcome, answers
+
+
+def _print_textures(
+    outcome: Outcome, answers: list[tuple[Path, str, str, float]], right: int
+) -> None:
+    """One picture of each class, how many are right, and where all lies."""
+    shown = {truth: (path, guess, score) for path, truth, guess, score in reversed(answers)}
+    for truth, (path, guess, score) in sorted(shown.items()):
+        click.echo(one_line(f"{path.name}, of {truth}: {guess} {score:.4f}"))
+    click.echo(f"{right} of {len(answers)} pictures of the right halves are right, by ONNX Runtime")
+    click.echo(one_line(f"model   {outcome.done.folder}"))
+    click.echo(one_line(f"report  {outcome.report}"))
 
 
 def _print(model: str, sample: Path, rows: list[tuple[str, Any, Any]]) -> None:

@@ -42,9 +42,14 @@ MOST_BAD = 10
 @click.option("--bad-images", type=click.Choice(["fail", "skip"]), default="fail",
               show_default=True, help="What becomes of pictures that can't be read.")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--engine", type=click.Choice(["auto", "torch", "onnx"]), default="auto",
-              show_default=True, help="What runs the net; auto: ONNX Runtime of many pictures.",
+@click.option("--engine", type=click.Choice(["auto", "torch", "onnx", "ray"]), default="auto",
+              show_default=True, help="What runs the net; auto: ONNX Runtime for many pictures.",
               )  # fmt: skip
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True,
+              help="Processes of the engine ray.")  # fmt: skip
+@click.option("--address", metavar="ADDRESS",
+              help="Ray's cluster, as auto.  [default: one on this machine]")  # fmt: skip
+@click.option("--index", "indexed", is_flag=True, help="Write an index for `torrefy similar`, too.")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME")
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32",
               show_default=True)  # fmt: skip
@@ -64,6 +69,9 @@ def command(
     bad_images: str,
     batch: int,
     engine: str,
+    workers: int,
+    address: str | None,
+    indexed: bool,
     device: str,
     precision: str,
     as_json: bool,
@@ -78,6 +86,7 @@ def command(
     Ctrl-C, or a kill, loses a few batches: the same command goes on where it was.
     """
     from torrefy.features.extract import Extractor
+    from torrefy.features.similar import Index
     from torrefy.features.stream import extract_to
 
     extractor = Extractor(
@@ -90,17 +99,19 @@ def command(
         with _progress() as progress:
             done = extract_to(
                 output, extractor, data, format=kind or "", batch=batch, bad=bad_images,
-                engine=engine, progress=progress,
+                engine=engine, workers=workers, address=address, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
         line = shlex.join(["torrefy", *sys.argv[1:]])
         click.echo(one_line(f"interrupted; the same command goes on with it: {line}"), err=True)
         click.get_current_context().exit(INTERRUPTED)
+    made = [Index(path).write() for path in done.paths] if indexed else []
     if as_json:
         print_json(
             {
                 "ok": True,
                 "files": [str(path) for path in done.paths],
+                "indexes": [str(path) for path in made],
                 "pictures": done.count,
                 "dims": done.dims,
                 "skipped": done.bad,
@@ -123,6 +134,8 @@ def command(
             f"in {done.seconds:.1f} s"
         )
     )
+    for path in made:
+        click.echo(one_line(f"wrote {path}"))
 
 
 @contextlib.contextmanager

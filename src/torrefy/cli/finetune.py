@@ -105,15 +105,15 @@ def command(
     learns, too, at smaller rates. The weights that do best on the pictures held out are kept. The
     folder is a model for all other commands, and holds model.onnx and report.html.
     """
-    from torrefy.finetune.finetune import finetune
+    from torrefy.finetune.finetune import fine_tune
     from torrefy.finetune.options import Options
     from torrefy.finetune.outcome import write_outcome
 
     options = Options(**{name: value for name, value in given.items() if value is not None})
     line = shlex.join(["torrefy", *sys.argv[1:]])
     try:
-        with _telling() as told:
-            done = finetune(
+        with telling() as told:
+            done = fine_tune(
                 model, data, run, options, weights=weights, preprocessing=preprocessing,
                 kind=kind, targets=targets, root=root, resume=resume, told=told,
             )  # fmt: skip
@@ -129,8 +129,8 @@ def command(
 
 
 @contextlib.contextmanager
-def _telling() -> Iterator[Told]:
-    """Lines on stderr, and on a terminal a bar below them."""
+def telling(quiet: bool = False) -> Iterator[Told]:
+    """Lines on stderr, and on a terminal a bar below them; or nothing."""
     from torrefy.finetune.finetune import Told
 
     out = console(stderr=True)
@@ -138,8 +138,8 @@ def _telling() -> Iterator[Told]:
     def line(text: str) -> None:
         out.print(one_line(text))
 
-    if not sys.stderr.isatty():
-        yield Told(line)
+    if quiet or not sys.stderr.isatty():
+        yield Told() if quiet else Told(line)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 

@@ -44,14 +44,14 @@ def command() -> None:
               default="linear", show_default=True,
               help="A linear SVM, one with a Gaussian kernel, one by stochastic gradients, or "
               "logistic regression.")  # fmt: skip
-@click.option("--standardise/--no-standardise", default=True, show_default=True,
+@click.option("--standardise/--no-standardise", default=False, show_default=True,
               help="Take mean and deviation out of each number.")  # fmt: skip
 @click.option("--l2/--no-l2", default=True, show_default=True,
-              help="Then make each picture's features 1 long.")  # fmt: skip
+              help="Make each picture's features 1 long, after that.")  # fmt: skip
 @click.option("--pca", type=click.FloatRange(0, min_open=True), metavar="N|SHARE",
               help="Keep N components, or as many as have this share of the variance.")  # fmt: skip
 @click.option("--c", "c", multiple=True, type=click.FloatRange(0, min_open=True), metavar="C",
-              help="What C is chosen from; several times.  [default: 0.001 to 100]")  # fmt: skip
+              help="What C is chosen from; several times.  [default: 0.1 to 30]")  # fmt: skip
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True,
               help="Parts of the cross-validation.")  # fmt: skip
 @click.option("--no-groups", is_flag=True, help="Divide what has one group, too.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,16 @@ class Extractor:
         Raises:
             TorrefyError: there is no such model, blob, pool or version.
         """
+        self.settings: dict[str, Any] = {
+            "model": model, "blobs": tuple(blobs), "pool": pool, "tta": tta, "device": device,
+            "precision": precision, "float16": float16, "weights": weights,
+            "preprocessing": preprocessing,
+        }  # fmt: skip
+        """What it was opened with, so that another process can open the same."""
         if pool not in POOLS:
             hint = did_you_mean(pool, POOLS) or f"There are {', '.join(POOLS)}."
             raise TorrefyError(f'there is no pool "{pool}"', hint=hint)
+        self.named = model.name if isinstance(model, Model) else _called(model)
         self.model = (
             model if isinstance(model, Model) else find_model(model, weights, preprocessing)
         )
@@ -155,13 +163,89 @@ class Extractor:
         digest = hashlib.sha256(self.model.weights.read_bytes()).hexdigest()
         return {
             "torrefy": __version__,
-            "model": self.model.name,
+            "model": self.named,
             "weights": digest,
             "blobs": list(self.blobs),
             "pool": self.pool,
             "versions": self.versions.name if self.versions else "",
             "preprocessing": self.preprocessor.to_text(),
         }
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was made of some pictures."""
+
+    rows: list[int]
+    """The numbers of all of them, in their order."""
+    good: list[int]
+    """Of those that could be read."""
+    arrays: dict[str, NDArray[Any]]
+    """By blob, a row for each of these."""
+    bad: list[TorrefyError]
+    """Why the others could not be."""
+
+
+def parts(extractor: Extractor, examples: Examples, left: range, size: int) -> Iterator[Part]:
+    """Features of pictures, a batch at a time.
+
+    Args:
+        extractor: what makes them.
+        examples: the pictures.
+        left: their numbers.
+        size: pictures that go through the net together, each version counted.
+    """
+    versions = extractor.versions
+    size = max(1, size // (len(versions) if versions else 1))
+    for read in read_ahead(examples, extractor.preprocessor, left, size, versions=versions):
+        good = [(row, one) for row, one in read if not isinstance(one, TorrefyError)]
+        bad = [one for _, one in read if isinstance(one, TorrefyError)]
+        made: dict[str, NDArray[Any]] = {}
+        if good:
+            pictures = np.stack([one for _, one in good])
+            made = extractor.of_versions(pictures) if versions else extractor(pictures)
+        yield Part([row for row, _ in read], [row for row, _ in good], made, bad)
+
+
+def placed(examples: Examples) -> dict[str, str]:
+    """Where examples are: what they were read from, and the folder that their names begin at."""
+    where = {"data": examples.origin}
+    if examples.files and examples.files[0].endswith(examples.names[0]):
+        whole = str(Path(examples.files[0]).absolute())
+        where["root"] = whole[: -len(examples.names[0])] or "/"
+    return where
+
+
+def _called(model: str | Path) -> str:
+    """What a model is called wherever it is asked for: a folder or file by its whole path."""
+    return str(Path(model).resolve()) if Path(model).exists() else str(model)
+
+
+def reopened(
+    origin: Mapping[str, Any], blob: str, model: str | Path | None = None, **opened: Any
+) -> Extractor:
+    """What makes more features of the kind that some are.
+
+    Args:
+        origin: where those come from, as `Extractor.origin` says it.
+        blob: the blob.
+        model: the net; None: the one that made them.
+        opened: weights and preprocessing of a .prototxt.
+
+    Raises:
+        TorrefyError: the net isn't known or to be had, or has other weights now.
+    """
+    name = model if model is not None else origin.get("model")
+    if not name:
+        raise DataError("nothing says which net made the features", hint="Give --model.")
+    versions = str(origin.get("versions") or "")
+    found = Extractor(
+        str(name), [blob], pool=str(origin.get("pool", "avg")),
+        tta=versions.split(", ") if versions else None, **opened,
+    )  # fmt: skip
+    if origin.get("weights") not in (None, found.origin()["weights"]):
+        raise DataError(f"{name} has other weights now than those that made the features")
+    return found
 
 
 def pooled_to(blob: Tensor, pool: str) -> Tensor:
@@ -212,33 +296,25 @@ def extract(
     extractor = model if isinstance(model, Extractor) else Extractor(model, blobs, **options)
     examples = data if isinstance(data, Examples) else read_examples(data, targets=False)
     rows: list[int] = []
-    parts: dict[str, list[NDArray[Any]]] = {blob: [] for blob in extractor.blobs}
+    found: dict[str, list[NDArray[Any]]] = {blob: [] for blob in extractor.blobs}
     done = 0
-    size = max(1, batch // (len(extractor.versions) if extractor.versions else 1))
-    for read in read_ahead(
-        examples, extractor.preprocessor, range(len(examples)), size, versions=extractor.versions
-    ):
-        good = [(row, one) for row, one in read if not isinstance(one, TorrefyError)]
-        for _, one in read:
-            if isinstance(one, TorrefyError) and bad == "fail":
-                raise one
-        if good:
-            pictures = np.stack([one for _, one in good])
-            made = extractor.of_versions(pictures) if extractor.versions else extractor(pictures)
-            for blob, values in made.items():
-                parts[blob].append(values)
-            rows += [row for row, _ in good]
-        done += len(read)
+    for part in parts(extractor, examples, range(len(examples)), batch):
+        if part.bad and bad == "fail":
+            raise part.bad[0]
+        for blob, values in part.arrays.items():
+            found[blob].append(values)
+        rows += part.good
+        done += len(part.rows)
         progress(done, len(examples))
     if not rows:
         raise DataError("no picture can be read", place=Place(examples.origin))
     kept = examples.take(rows)
     return Features(
-        {blob: np.concatenate(values) for blob, values in parts.items()},
+        {blob: np.concatenate(values) for blob, values in found.items()},
         kept.names,
         kept.targets if kept.kind == "classes" else None,
         kept.classes if kept.kind == "classes" else (),
         kept.groups,
         kept.parts,
-        {**extractor.origin(), "data": examples.origin},
+        {**extractor.origin(), **placed(examples)},
     )

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from torrefy import __version__
 from torrefy.data.preprocess import Preprocessor
 from torrefy.data.recipe import Recipe
-from torrefy.errors import ExportError, Place
+from torrefy.errors import ExportError, Place, TorrefyError
 from torrefy.export.onnx import OPSET, translate
-from torrefy.features.extract import Extractor, pooled_to
+from torrefy.features.extract import Extractor, pooled_to, reopened
 from torrefy.features.svm import ONNX, SVM, Classified
 from torrefy.net.fold import fold
 from torrefy.runtime.session import OnnxModel
 from torrefy.weights.files import replacing
-from torrefy.zoo.model import find_model
 
 PICTURE, CLASS, SCORES = "picture", "class", "scores"
 TOLERANCE = 1e-3
@@ -123,26 +122,10 @@ def extractor_of(svm: SVM, model: str | Path | None = None, **opened: Any) -> Ex
     Raises:
         TorrefyError: it isn't known or to be had, or has other weights.
     """
-    origin = svm.origin
-    name = model if model is not None else origin.get("model")
-    if not name:
-        raise ExportError(
-            "nothing says which net made the features",
-            place=Place(str(svm.folder)),
-            hint="Give --model.",
-        )
-    versions = str(origin.get("versions") or "")
-    found = Extractor(
-        find_model(str(origin.get("path") or name) if model is None else name, **opened),
-        [svm.blob], pool=str(origin.get("pool", "avg")),
-        tta=versions.split(", ") if versions else None,
-    )  # fmt: skip
-    if origin.get("weights") not in (None, found.origin()["weights"]):
-        raise ExportError(
-            f"{name} has other weights now than those that made the features",
-            place=Place(str(svm.folder)),
-        )
-    return found
+    try:
+        return reopened(svm.origin, svm.blob, model, **opened)
+    except TorrefyError as error:
+        raise error.within(place=Place(str(svm.folder))) from None
 
 
 def _merge(net: Any, svm: SVM) -> Any:

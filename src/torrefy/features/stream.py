@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from torrefy.data.ahead import BATCH, read_ahead
+from torrefy.data.ahead import BATCH
 from torrefy.data.examples import Examples, read_examples
-from torrefy.errors import DataError, Place, TorrefyError, did_you_mean
-from torrefy.features.extract import Extractor
+from torrefy.errors import DataError, Place, did_you_mean
+from torrefy.features.extract import Extractor, parts, placed
 from torrefy.features.formats import format_of, write
 from torrefy.features.kept import STATE, Kept
 from torrefy.features.table import Features
 
-ENGINES = ("auto", "torch", "onnx")
+ENGINES = ("auto", "torch", "onnx", "ray")
 """What runs the net: PyTorch; ONNX Runtime, which is faster on a processor but is made ready first;
-auto: that if there are WORTH pictures or more."""
+auto: that if there are WORTH pictures or more; ray: the workers of a cluster."""
 WORTH = 64
 
 
@@ -42,7 +42,7 @@ class Extracted:
     resumed: int
     """Pictures that an earlier run had done."""
     engine: str
-    """ "torch" or "onnx"."""
+    """ "torch", "onnx" or "ray"."""
     seconds: float
 
 
@@ -61,6 +61,8 @@ def extract_to(
     batch: int = BATCH,
     bad: str = "fail",
     engine: str = "auto",
+    workers: int = 2,
+    address: str | None = None,
     progress: Callable[[int, int], None] = lambda done, count: None,
     **options: Any,
 ) -> Extracted:
@@ -78,6 +80,8 @@ def extract_to(
         batch: pictures that go through the net together, each version counted.
         bad: "fail": a picture that can't be read is an error; "skip": it is left out.
         engine: one of ENGINES.
+        workers: of Ray.
+        address: of Ray's cluster; None: one on this machine is started.
         progress: told how many pictures are done of how many.
         options: as `Extractor` takes them.
 
@@ -102,10 +106,9 @@ def extract_to(
     extractor = model if isinstance(model, Extractor) else Extractor(model, blobs, **options)
     runs_onnx = engine == "onnx" or (engine == "auto" and len(examples) >= WORTH)
     runs_onnx = runs_onnx and extractor.use_onnx()
-    versions = extractor.versions
     sample = extractor(np.zeros((1, *extractor.preprocessor.shape), np.float32))
     names = hashlib.sha256("\0".join(examples.names).encode("utf-8", "replace")).hexdigest()
-    asked = {**extractor.origin(), "data": examples.origin}
+    asked = {**extractor.origin(), **placed(examples)}
     key = f"{json.dumps(asked, sort_keys=True)} {names}"
     folder = part_of(target)
     kept = Kept(
@@ -118,20 +121,23 @@ def extract_to(
     resumed = kept.done
     progress(kept.done, len(examples))
     left = range(kept.done, len(examples))
-    size = max(1, batch // (len(versions) if versions else 1))
+    if engine == "ray":
+        from torrefy.features import ray_engine
+
+        made = ray_engine.parts(
+            extractor.settings, examples, left, batch, workers=workers, address=address
+        )
+    else:
+        made = parts(extractor, examples, left, batch)
     try:
-        for read in read_ahead(examples, extractor.preprocessor, left, size, versions=versions):
-            good = [(row, one) for row, one in read if not isinstance(one, TorrefyError)]
-            for _, one in read:
-                if isinstance(one, TorrefyError):
-                    if bad == "fail":
-                        raise one
-                    kept.bad[str(one.problems[0].place)] = one.problems[0].message
-            if good:
-                pictures = np.stack([one for _, one in good])
-                made = extractor.of_versions(pictures) if versions else extractor(pictures)
-                kept.add([row for row, _ in good], [made])
-            kept.passed(len(read))
+        for part in made:
+            for error in part.bad:
+                if bad == "fail":
+                    raise error
+                kept.bad[str(error.problems[0].place)] = error.problems[0].message
+            if part.good:
+                kept.add(part.good, [part.arrays])
+            kept.passed(len(part.rows))
             progress(kept.done, len(examples))
     except BaseException:
         kept.save()
@@ -153,7 +159,7 @@ def extract_to(
     shutil.rmtree(folder, ignore_errors=True)
     return Extracted(
         tuple(written), len(features), extractor.dims, kept.bad, resumed,
-        "onnx" if runs_onnx else "torch", time.monotonic() - begun,
+        "ray" if engine == "ray" else "onnx" if runs_onnx else "torch", time.monotonic() - begun,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from torrefy.data.ahead import read_ahead
 from torrefy.data.examples import examples_of
 from torrefy.data.preprocess import Preprocessor
 from torrefy.errors import DataError, Place, TorrefyError
-from torrefy.finetune.finetune import Finetuned, finetune
+from torrefy.finetune.finetune import Finetuned, fine_tune
 from torrefy.finetune.options import Options
 from torrefy.weights.load import load_net
 
@@ -103,7 +103,7 @@ class FineTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError("y has a class for each picture", place=Place("y"))
         self.classes_ = np.unique(np.asarray(y))
         with tempfile.TemporaryDirectory(prefix="torrefy-") as folder:
-            done = finetune(model, examples, run or Path(folder) / "run", Options(**given))
+            done = fine_tune(model, examples, run or Path(folder) / "run", Options(**given))
             self._keep(done)
         return self
 

@@ -32,6 +32,7 @@ from torrefy.finetune.options import HEADS, Options
 from torrefy.finetune.phases import Phase, Work
 from torrefy.finetune.pictures import check_augment, write_table
 from torrefy.finetune.split import Parts, divide
+from torrefy.layers.base import shape_text
 from torrefy.net.net import Net
 from torrefy.schema import new_message, write_text
 from torrefy.schema.head import Head, head_types, parse_head
@@ -126,7 +127,7 @@ class Told:
     """Callbacks of a phase's training."""
 
 
-def finetune(
+def fine_tune(
     model: str | Path,
     data: str | Path | Examples,
     run: str | Path,
@@ -138,7 +139,6 @@ def finetune(
     targets: Sequence[str] = (),
     root: str | Path | None = None,
     resume: bool = False,
-    command: str = "",
     told: Told | None = None,
 ) -> Finetuned:
     """Finetune a pretrained net on pictures.
@@ -156,7 +156,6 @@ def finetune(
         targets: a table's columns to learn.
         root: the folder that names in a list or table are relative to.
         resume: whether to go on with a run that was broken off.
-        command: how it was asked for, as the report tells it.
         told: who is told what happens.
 
     Raises:
@@ -164,7 +163,7 @@ def finetune(
         KeyboardInterrupt: it was stopped; with `resume` it goes on.
 
     Example:
-        done = torrefy.finetune("squeezenet_v1.1", "photos/", "photos_run")
+        done = torrefy.fine_tune("squeezenet_v1.1", "photos/", "photos_run")
         torrefy.Classifier("photos_run")
     """
     begun = time.monotonic()
@@ -179,8 +178,6 @@ def finetune(
     )  # fmt: skip
     head = _head(options, examples)
     parts = divide(examples, options.held_out, options.seed)
-    _begin(folder, found, examples, options, resume)
-    told.line(_counted(parts))
     net, loaded = load(
         found, policy=options.load, rename=options.rename, device=options.device
     )  # fmt: skip
@@ -189,12 +186,15 @@ def finetune(
     grafted = graft(
         net, head, num_output, blob=options.blob, output=found.recipe.output, name=name
     )  # fmt: skip
-    told.line(
-        f"{found.name}: {head.type_name} head on {grafted.blob} "
-        f"({'x'.join(map(str, net.shapes[grafted.value][1:]))})"
-    )
     augment = _augment(options, examples, preprocessor)
     planned = running.plan(grafted, options, len(parts.train), augment)
+    definition, answers = grafted.answers()
+    _begin(folder, found, examples, options, resume)  # last: what is wrong leaves nothing behind
+    told.line(_counted(parts))
+    told.line(
+        f"{found.name}: {head.type_name} head on {grafted.blob} "
+        f"({shape_text(net.shapes[grafted.value][1:])})"
+    )
     tables = folder / "train.csv", folder / "val.csv"
     for table, part in zip(tables, (parts.train, parts.val), strict=True):
         write_table(table, part)
@@ -205,7 +205,6 @@ def finetune(
         told.progress, _as_labels, _class_weight(options, parts.train),
         (str(tables[0]), str(tables[1])),
     )  # fmt: skip
-    definition, answers = grafted.answers()
     start = _start(net, folder, grafted)
     values: dict[str, tuple[float, float]] = {}
     best: tuple[tuple[float, float], Phase, Path, Answers] | None = None
@@ -226,16 +225,12 @@ def finetune(
     if parts.test is not None:
         everything.append(_judge(final, answers[0], work, parts.test, told, part="test"))
     recipe = _recipe(name, found, examples, answers[0])
-    _write_model(
-        folder,
-        final,
-        definition,
-        recipe,
-        title=f"{found.name}, finetuned with the head {head.type_name}.",
-    )
-    exported = export_onnx(
-        load_net(definition, file), folder / "model.onnx", blobs=answers, recipe=recipe
-    )
+    with replacing(folder / "net.prototxt") as written:
+        written.write(write_text(definition).encode())
+    final.save(folder / "net.caffemodel")
+    exported = export_onnx(final, folder / "model.onnx", blobs=answers, recipe=recipe)
+    title = f"{found.name}, finetuned with the head {head.type_name}."
+    _write_card(folder, recipe, title)  # last: from then on the folder is a model
     shutil.rmtree(folder / "features", ignore_errors=True)  # they were for the phases
     notes = list(parts.notes)
     if kept is not planned[-1]:
@@ -428,11 +423,7 @@ def _recipe(name: str, model: Model, examples: Examples, answer: str) -> Recipe:
     )
 
 
-def _write_model(folder: Path, net: Net, definition: Any, recipe: Recipe, *, title: str) -> None:
-    """Write definition, weights and card: from then on the folder is a model."""
-    with replacing(folder / "net.prototxt") as file:
-        file.write(write_text(definition).encode())
-    net.save(folder / "net.caffemodel")
+def _write_card(folder: Path, recipe: Recipe, title: str) -> None:
     card = new_message("torrefy.Card")
     card.name, card.title = recipe.name, recipe.name
     card.description = title

@@ -32,7 +32,7 @@ from torrefy.weights.copy import copy_weights
 from torrefy.weights.files import replacing
 from torrefy.weights.load import load_net, read_net
 
-MOST_KEPT = 4 << 30
+MOST_KEPT = 2 << 30
 """Bytes of features that are kept on disk; a phase that would need more reads pictures."""
 HEAD_RATE = 10.0
 """The head's rate where the backbone learns, as a factor of the backbone's: Caffe's habit."""
@@ -293,6 +293,23 @@ def _with_statistics(
     return start
 
 
+def _standard_of(work: Work, net: Net, weights: Path) -> Mapping[str, NDArray[np.float32]]:
+    """The features that the head's BatchNorm reads, where its statistics are not known yet."""
+    name = work.graft.standard
+    if name not in net.layers or name in {layer.name for layer in read_weights(weights).layers}:
+        return {}
+    definition, _ = work.graft.answers()
+    whole = load_net(definition, weights, device=work.options.device, fresh=["*"], seed=0)
+    (value,) = next(node.bottoms for node in whole.graph.nodes if node.name == name)
+    blob = net.layers[name].spec.bottom[0]
+    frozen = freeze(
+        whole, {value: blob}, work.train, work.preprocessor, work.folder / "features" / "standard",
+        mirrored=False, bad=work.pass_over, key=_digest(weights),
+        progress=lambda done: work.told("features, for their mean", done, len(work.train)),
+    )  # fmt: skip
+    return frozen.arrays
+
+
 def _of_pictures(work: Work, phase: Phase, weights: Path, folder: Path) -> Solver:
     """The solver of the whole net, fed with pictures."""
     options = work.options
@@ -301,13 +318,14 @@ def _of_pictures(work: Work, phase: Phase, weights: Path, folder: Path) -> Solve
         data_layer(seen, work.tables[0], phase.batch, train=True, augment=phase.augment),
         data_layer(seen, work.tables[1], min(phase.batch, len(work.val)), train=False),
     ]
-    text = work.adjusted(work.graft.trains(specs, phase.rates, HEAD_RATE))
+    head_rate = HEAD_RATE if phase.layers else 1.0
+    text = work.adjusted(work.graft.trains(specs, phase.rates, head_rate))
     net_file = folder / "train_val.prototxt"
     _write(net_file, text, "The whole net on pictures")
     shape = (phase.batch, *work.graft.net.inputs[work.graft.input][1:])
     label = _rows(phase.batch, work.targets(work.train))
     whole = load_net(text, phase="train", shapes={seen.blob: shape, LABEL: label}, seed=0)
-    start = _with_statistics(work, whole, weights, folder, {})
+    start = _with_statistics(work, whole, weights, folder, _standard_of(work, whole, weights))
     parts = (work.train, "train"), (work.val, "test")
     feeds = [
         load(
