@@ -98,6 +98,41 @@ def test_few_pictures_make_fewer_folds(tmp_path: Path) -> None:
     assert done.notes == ("a class has 1 picture: there are 2 folds, not 5",)
 
 
+def test_few_groups_make_fewer_folds_and_none_is_told(tmp_path: Path) -> None:
+    two = replace(blobs(), groups=("x", "y") * 30)
+    done = fit(two, tmp_path / "two")
+    assert (done.folds, done.notes) == (2, ("a class has 2 groups: there are 2 folds, not 5",))
+    own = replace(blobs(), groups=("x",) * 20 + ("y",) * 20 + ("z",) * 20)
+    assert refusal(own, tmp_path / "s") == (
+        'class "a" has 1 group, and so have all: nothing is left to fit to when it is looked at. '
+        "--no-groups divides groups, too."
+    )
+    assert refusal(blobs(each=1), tmp_path / "s") == (
+        'class "a" has 1 picture, and so have all: nothing is left to fit to when it is looked at. '
+        "Take more pictures."
+    )
+    assert not (tmp_path / "s").exists()
+
+
+def test_components_are_no_more_than_there_can_be(tmp_path: Path) -> None:
+    assert refusal(blobs(), tmp_path / "s", pca=7) == (
+        "7 principal components are asked for, but there are at most 6: 6 numbers of each picture, "
+        "48 pictures in the smallest part that is fitted to"
+    )
+
+
+def test_a_kernel_far_from_the_origin_is_kept_exactly(tmp_path: Path) -> None:
+    """Squared lengths of 60,000 would leave float32 nothing of distances of 10."""
+    features = blobs()
+    far = replace(features, arrays={"fc": features.arrays["fc"] + 100})
+    fit(far, tmp_path / "s", SVMOptions(classifier="rbf", standardise=False, l2=False))
+    svm = SVM(tmp_path / "s")
+    wanted = svm.to_sklearn().decision_function(far.matrix())
+    found = np.log(svm.classify(far).scores)
+    ratio = np.ptp(found, axis=1) / np.ptp(wanted, axis=1)  # of a softmax: 1 / temperature
+    assert ratio == pytest.approx(np.full(60, ratio[0]), rel=1e-3)
+
+
 def test_a_class_without_pictures_is_left_out(tmp_path: Path) -> None:
     done = fit(blobs().take(range(40)), tmp_path / "svm")
     assert (done.classes, done.notes) == (

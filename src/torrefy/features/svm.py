@@ -23,8 +23,8 @@ RECORD, ONNX, SKOPS = "svm.json", "classifier.onnx", "classifier.skops"
 MOST_RECORD = 64 << 20
 """The longest record that is read."""
 KINDS = ("linear", "rbf", "sgd", "logistic")
-"""LinearSVC; SVC with a Gaussian kernel; a linear SVM by stochastic gradients, for very many
-pictures; logistic regression."""
+"""LinearSVC; an SVC with a Gaussian kernel for each class against the rest; a linear SVM by
+stochastic gradients, for very many pictures; logistic regression."""
 PARITY = 1e-3
 """The largest difference allowed between a probability by scikit-learn and by ONNX Runtime."""
 OPSET = {"": 20, "ai.onnx.ml": 3}
@@ -108,21 +108,21 @@ def fit(
 
     Raises:
         DataError: the features have no labels, one class alone, or numbers that are not finite; or
-            the folder exists.
+            the folder exists; or too few pictures or groups to divide, or more components than
+            a fold has pictures or numbers.
     """
     options, folder = options or SVMOptions(), Path(folder)
     if folder.exists():
         raise DataError("this exists; it is not overwritten", place=Place(str(folder)))
     name = features.blob(blob)
     x, y, names, notes = _training(features, name, classes)
-    splitter, folds, more = _splitter(features, y, options)
-    groups = np.asarray(features.groups) if features.groups and options.groups else None
+    splits, more = _splits(features, x, y, names, options)
     notes += more
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of folds without a class, and of rounds that ran out
-        best, table = _chosen(x, y, options, splitter, groups)
+        best, table = _chosen(x, y, options, splits)
         whole = _pipeline(options, best, len(y))
-        decisions = _out_of_fold(x, y, whole, splitter, groups)
+        decisions = _out_of_fold(x, y, whole, splits)
         whole.fit(x, y)
     temperature = _temperature(decisions, y)
     record = {
@@ -139,8 +139,9 @@ def fit(
     }
     _keep(folder, whole, x, record, temperature)
     return Fitted(
-        folder, names, name, best, table, _softmax(decisions, temperature), folds, tuple(notes)
-    )
+        folder, names, name, best, table, _softmax(decisions, temperature), len(splits),
+        tuple(notes),
+    )  # fmt: skip
 
 
 def _training(
@@ -173,21 +174,51 @@ def _training(
     return x, y.astype(np.int64), tuple(names[i] for i in present), notes
 
 
-def _splitter(
-    features: Features, y: NDArray[np.int64], options: SVMOptions
-) -> tuple[Any, int, list[str]]:
-    """What divides into folds, how many there are, and what is to be known of it."""
+Splits = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+"""Of each fold the pictures to fit to, and those to look at."""
+
+
+def _splits(
+    features: Features,
+    x: NDArray[np.float32],
+    y: NDArray[np.int64],
+    names: tuple[str, ...],
+    options: SVMOptions,
+) -> tuple[Splits, list[str]]:
+    """The folds, stratified, and what is to be known of them."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    least = int(np.bincount(y).min())
-    folds, notes = options.folds, []
-    if least < folds:
-        folds = max(2, least)
-        what = "1 picture" if least == 1 else f"{least} pictures"
-        notes.append(f"a class has {what}: there are {folds} folds, not {options.folds}")
-    if features.groups and options.groups:
-        return StratifiedGroupKFold(folds, shuffle=True, random_state=options.seed), folds, notes
-    return StratifiedKFold(folds, shuffle=True, random_state=options.seed), folds, notes
+    grouped = bool(features.groups) and options.groups
+    # What is divided: pictures, or groups of them; how many each class has.
+    pieces = np.unique(features.groups, return_inverse=True)[1] if grouped else np.arange(len(y))
+    counts = np.asarray([len(np.unique(pieces[y == k])) for k in range(len(names))])
+    what = "group" if grouped else "picture"
+    if (counts >= 2).sum() < (2 if grouped else 1):
+        few = names[int(counts.argmin())]
+        raise DataError(
+            f'class "{few}" has 1 {what}, and so have {"all" if counts.max() < 2 else "most"}: '
+            "nothing is left to fit to when it is looked at",
+            hint="--no-groups divides groups, too." if grouped else "Take more pictures.",
+        )
+    least = int(counts.min())
+    folds, notes = max(2, min(options.folds, least)), []
+    if least < options.folds:
+        has = f"{least} {what}" + "s" * (least > 1)
+        notes.append(f"a class has {has}: there are {folds} folds, not {options.folds}")
+    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(
+        folds, shuffle=True, random_state=options.seed
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a class with one picture, which is noted
+        splits = list(splitter.split(x, y, pieces))
+    most = min(x.shape[1], *(len(train) for train, _ in splits))
+    if options.pca > most:
+        raise DataError(
+            f"{options.pca:g} principal components are asked for, but there are at most {most}: "
+            f"{x.shape[1]} numbers of each picture, {min(len(s[0]) for s in splits)} pictures in "
+            "the smallest part that is fitted to"
+        )
+    return splits, notes
 
 
 def _jobs(options: SVMOptions, y: NDArray[np.int64]) -> int | None:
@@ -196,21 +227,15 @@ def _jobs(options: SVMOptions, y: NDArray[np.int64]) -> int | None:
 
 
 def _chosen(
-    x: NDArray[np.float32],
-    y: NDArray[np.int64],
-    options: SVMOptions,
-    splitter: Any,
-    groups: NDArray[Any] | None,
+    x: NDArray[np.float32], y: NDArray[np.int64], options: SVMOptions, splits: Splits
 ) -> tuple[float, tuple[tuple[float, float, float], ...]]:
     """The C with the best mean accuracy, the smaller of equal ones, and the table of all."""
     from sklearn.model_selection import cross_val_score
 
     table = []
     for c in sorted(options.c):
-        found = cross_val_score(
-            _pipeline(options, c, len(y)), x, y, cv=splitter, groups=groups,
-            n_jobs=_jobs(options, y),
-        )  # fmt: skip
+        pipeline = _pipeline(options, c, len(y))
+        found = cross_val_score(pipeline, x, y, cv=splits, n_jobs=_jobs(options, y))
         table.append((float(c), float(np.nanmean(found)), float(np.nanstd(found))))
     best = max(table, key=lambda row: (round(row[1], 6), -row[0]))
     return best[0], tuple(table)
@@ -229,12 +254,15 @@ def _before(options: SVMOptions) -> list[Any]:
 
 def _classifier(options: SVMOptions, c: float, count: int) -> Any:
     from sklearn.linear_model import LogisticRegression, SGDClassifier
+    from sklearn.multiclass import OneVsRestClassifier
     from sklearn.svm import SVC, LinearSVC
 
     if options.classifier == "linear":
         return LinearSVC(C=c, max_iter=5000, random_state=options.seed)
     if options.classifier == "rbf":
-        return SVC(C=c, random_state=options.seed)
+        # One class against the rest: scikit-learn's votes between pairs jump where a pair's
+        # decision is near 0, so that float32 turns the class of 1 picture in 10,000.
+        return OneVsRestClassifier(SVC(C=c))
     if options.classifier == "sgd":
         return SGDClassifier(alpha=1 / (c * count), random_state=options.seed)
     return LogisticRegression(C=c, max_iter=2000)
@@ -282,17 +310,13 @@ def _softmax(decisions: NDArray[np.float64], temperature: float) -> NDArray[np.f
 
 
 def _out_of_fold(
-    x: NDArray[np.float32],
-    y: NDArray[np.int64],
-    pipeline: Any,
-    splitter: Any,
-    groups: NDArray[Any] | None,
+    x: NDArray[np.float32], y: NDArray[np.int64], pipeline: Any, splits: Splits
 ) -> NDArray[np.float64]:
     """Decisions on each picture by the classifier of the folds without it."""
     from sklearn.base import clone
 
     decisions = np.full((len(y), int(y.max()) + 1), -np.inf)
-    for train, test in splitter.split(x, y, groups):
+    for train, test in splits:
         present = np.unique(y[train])
         if len(present) < 2:
             decisions[np.ix_(test, present)] = 0
@@ -356,6 +380,32 @@ def _keep(
         shutil.rmtree(part, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class _Machines:
+    """SVCs with one kernel, their support vectors each kept once; skl2onnx keeps them by class."""
+
+    vectors: NDArray[np.float64]
+    middle: NDArray[np.float64]
+    gamma: float
+    weight: NDArray[np.float64]
+    """Of each class, or of the second of two, a number for each vector."""
+    bias: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, last: Any) -> Self:
+        """Those of a OneVsRestClassifier."""
+        rows = np.unique(np.concatenate([one.support_ for one in last.estimators_]))
+        vectors = np.zeros((len(rows), last.estimators_[0].support_vectors_.shape[1]))
+        weight = np.zeros((len(last.estimators_), len(rows)))
+        for k, one in enumerate(last.estimators_):
+            places = np.searchsorted(rows, one.support_)
+            vectors[places] = one.support_vectors_
+            weight[k, places] = one.dual_coef_[0]
+        bias = np.asarray([one.intercept_[0] for one in last.estimators_])
+        gamma = float(last.estimators_[0]._gamma)
+        return cls(vectors, vectors.mean(0), gamma, weight, bias)
+
+
 def _as_onnx(whole: Any, x: NDArray[np.float32], temperature: float) -> bytes:
     """The pipeline as ONNX: "features" in, "scores" and "class" out."""
     import onnx
@@ -364,22 +414,17 @@ def _as_onnx(whole: Any, x: NDArray[np.float32], temperature: float) -> bytes:
 
     last, before = whole.steps[-1][1], whole[:-1]
     classes = len(last.classes_)
-    linear = hasattr(last, "coef_") and np.ndim(last.coef_) == 2 and not hasattr(last, "kernel")
-    if linear and not before.steps:
+    if not before.steps:
         model = helper.make_model(helper.make_graph([], "classifier", [], []))
         model.opset_import[0].version = OPSET[""]
         model.ir_version = 9
         came, values = "features", "features"
     else:
-        options = None if linear else {id(last): {"raw_scores": True, "zipmap": False}}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what scikit-learn will rename
-            model = to_onnx(
-                before if linear else whole, x[:1], options=options, target_opset=OPSET,
-                name="classifier",
-            )  # fmt: skip
+            model = to_onnx(before, x[:1], target_opset=OPSET, name="classifier")
         came = model.graph.input[0].name
-        values = model.graph.output[0 if linear else 1].name
+        values = model.graph.output[0].name
     graph = model.graph
     for node in graph.node:
         node.input[:] = ["features" if name == came else name for name in node.input]
@@ -392,12 +437,29 @@ def _as_onnx(whole: Any, x: NDArray[np.float32], temperature: float) -> bytes:
         graph.initializer.append(numpy_helper.from_array(np.asarray(array, np.float32), name))
         return name
 
-    if linear:
+    def axis() -> str:
+        graph.initializer.append(numpy_helper.from_array(np.asarray([1]), "torrefy_axis"))
+        return "torrefy_axis"
+
+    if hasattr(last, "coef_"):
         weight, bias = np.asarray(last.coef_), np.asarray(last.intercept_)
-        if len(weight) == 1:  # of two classes scikit-learn keeps the second's decision
-            weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
-        inputs = [values, keep("torrefy_weight", weight.T), keep("torrefy_bias", bias)]
-        values = add("Gemm", inputs, "torrefy_decisions")
+    else:
+        machines = _Machines.of(last)
+        weight, bias = machines.weight, machines.bias
+        # exp(-gamma (|x|^2 - 2 x.v + |v|^2)), x and v less a mean: float32 would lose the rest.
+        near = machines.vectors - machines.middle
+        x_near = add("Sub", [values, keep("torrefy_middle", machines.middle)], "torrefy_near")
+        products = add("MatMul", [x_near, keep("torrefy_vectors", near.T)], "torrefy_products")
+        double = add("Mul", [products, keep("torrefy_two", 2)], "torrefy_double")
+        own = add("ReduceSumSquare", [x_near, axis()], "torrefy_own", keepdims=1)
+        both = add("Add", [own, keep("torrefy_lengths", (near**2).sum(1))], "torrefy_lengths_both")
+        apart = add("Sub", [both, double], "torrefy_apart")
+        scaled = add("Mul", [apart, keep("torrefy_gamma", -machines.gamma)], "torrefy_exponents")
+        values = add("Exp", [scaled], "torrefy_kernel")
+    if len(weight) == 1:  # of two classes scikit-learn keeps the second's decision
+        weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
+    inputs = [values, keep("torrefy_weight", weight.T), keep("torrefy_bias", bias)]
+    values = add("Gemm", inputs, "torrefy_decisions")
     inverse = keep("torrefy_inverse_temperature", 1 / temperature)
     add("Softmax", [add("Mul", [values, inverse], "torrefy_scaled")], "scores", axis=1)
     add("ArgMax", ["scores"], "class", axis=1, keepdims=0)
