@@ -35,7 +35,7 @@ COMMANDS = {
     "weights": "Show, convert and compare files of weights.",
     "zoo": "List, describe, fetch and copy the models of the zoo.",
     "plugins": "List the plugins, what each adds, and why one is not used.",
-    "demo": "Classify a photograph, finetune on textures, and compare PyTorch and ONNX Runtime.",
+    "demo": "Classify a photograph, then finetune on textures and export.",
 }
 """Each command and its one line of help; the command is `command` in `torrefy.cli.<name>`.
 

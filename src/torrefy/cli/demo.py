@@ -26,7 +26,7 @@ LEAST_RIGHT = 0.95
               help="Where the textures and the run go; an earlier demo's is replaced.")  # fmt: skip
 @json_option
 def command(*, model: str, output: str, as_json: bool) -> None:
-    """Classify a photograph, finetune on textures, and compare PyTorch and ONNX Runtime.
+    """Classify a photograph, then finetune on textures and export.
 
     MODEL is a zoo model whose card has a sample picture. Weights and pictures are fetched. The net
     is exported, and both say what they see in the photograph. Then a head learns to tell brick,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="\b\nExample:\n  torrefy features squeezenet_v1.1 photos/ -o photos.npz --index\n"
-    "  torrefy similar photos.npz new.jpg -o alike.png"
+    epilog="\b\nExample:\n  torrefy similar photos.npz new.jpg -o alike.png\n"
+    "  torrefy similar photos.npz new.jpg --top 3 --json"
 )
 @click.argument("features")
 @click.argument("picture")

@@ -26,8 +26,7 @@ FORMATS = (".npz", ".h5", ".parquet")
 
 
 @click.group(
-    epilog="\b\nExample:\n  torrefy features squeezenet_v1.1 photos/ -o photos.npz\n"
-    "  torrefy svm fit photos.npz -o photos_svm\n"
+    epilog="\b\nExample:\n  torrefy svm fit photos.npz -o photos_svm\n"
     "  torrefy svm predict photos_svm new.jpg\n"
     "  torrefy svm export photos_svm -o photos.onnx"
 )
