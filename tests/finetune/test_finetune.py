@@ -339,3 +339,13 @@ def test_an_estimator_learns_the_same(model: Path, photos: Path, tmp_path: Path)
     (tmp_path / "kept").mkdir()
     tuner.save(tmp_path / "kept")
     assert np.array_equal(weights, blobs(tmp_path / "kept/net.caffemodel")["head/score"][0])
+
+
+def test_a_run_is_finetuned_again(model: Path, photos: Path, tmp_path: Path) -> None:
+    options = Options(head_epochs=8, unfreeze="none")
+    fine_tune(model, photos, tmp_path / "one", options)
+    done = fine_tune(tmp_path / "one", photos, tmp_path / "two", options)
+    assert done.graft.blob == "head/standard"
+    assert done.answer == "head2/prob"
+    assert done.answers[0].value[0] == 1.0
+    assert torrefy.Classifier(tmp_path / "two").labels == ("blau ¼", "grün", "rot")

@@ -242,7 +242,11 @@ def fine_tune(
     report = after_cut(
         loaded,
         [spec.name for spec in grafted.backbone],
-        [k for k, one in final.layers.items() if one.declared and k.startswith("head/")],
+        [
+            k
+            for k, one in final.layers.items()
+            if one.declared and k.startswith(f"{grafted.head_name}/")
+        ],
     )
     return Finetuned(
         folder=folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ class Graft:
     """The LayerParameters before it, the input's left out."""
     head: Head
     num_output: int
+    head_name: str = "head"
+    """What its layers' names begin with; another where the net has such layers already."""
 
     @property
     def input(self) -> str:
@@ -50,11 +53,11 @@ class Graft:
     @property
     def standard(self) -> str:
         """The head's BatchNorm whose statistics are those of the data."""
-        return f"{self.site().name}/standard"
+        return f"{self.head_name}/standard"
 
     def site(self, label: str = LABEL) -> Site:
         """A new place for the head."""
-        return Site(self.blob, self.num_output, label)
+        return Site(self.blob, self.num_output, label, self.head_name)
 
     def answers(self) -> tuple[Any, list[str]]:
         """The deploy definition, and the blobs that are its answers.
@@ -153,6 +156,15 @@ def graft(
         tuple(node.spec for node in nodes),
         head,
         num_output,
+        _free(graph),
+    )
+
+
+def _free(graph: Graph) -> str:
+    """A name for a head, of which the net has no layers."""
+    names = (f"head{number}" if number > 1 else "head" for number in itertools.count(1))
+    return next(
+        name for name in names if not any(node.name.startswith(f"{name}/") for node in graph.nodes)
     )
 
 
