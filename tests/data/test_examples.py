@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from torrefy.data.ahead import read_ahead
 from torrefy.data.create import create_lmdb
 from torrefy.data.examples import examples_of, read_examples
+from torrefy.data.preprocess import Preprocessor
 from torrefy.data.sources.image_list import PictureSource
+from torrefy.data.sources.lmdb import LMDBSource
 from torrefy.errors import DataError, PictureError
 
 
@@ -198,3 +203,25 @@ def test_what_is_no_pictures_is_refused(pictures: object, labels: object, told: 
     with pytest.raises(DataError) as caught:
         examples_of(pictures, labels)
     assert str(caught.value) == told
+
+
+def test_threads_read_a_database_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [str(picture(tmp_path / f"{i}.png", (i, 255 - i, 7))) for i in range(50)]
+    create_lmdb(tmp_path / "db", PictureSource(files, [0] * 50))
+    found = read_examples(tmp_path / "db")
+    reading, record = threading.Lock(), LMDBSource.record
+
+    def alone(self: LMDBSource, index: int) -> bytes:
+        assert reading.acquire(blocking=False), "two threads read at once"
+        time.sleep(0.001)
+        reading.release()
+        return record(self, index)
+
+    monkeypatch.setattr(LMDBSource, "record", alone)
+    seen = Preprocessor.from_text("width: 6 height: 4 colour: RGB")
+    read = [pair for batch in read_ahead(found, seen, range(50)) for pair in batch]
+    for row, values in read:
+        assert isinstance(values, np.ndarray), values
+        assert values[:, 0, 0].tolist() == [row, 255 - row, 7]

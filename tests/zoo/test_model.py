@@ -73,6 +73,14 @@ def test_what_is_no_model_is_told(folder: Path, tmp_path: Path) -> None:
     assert refusal(folder, net) == f"{folder} has weights of its own. Leave out the others."
 
 
+def test_a_zoo_models_name_is_that_whatever_folder_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lenet").mkdir()  # as `torrefy zoo copy` makes it
+    monkeypatch.chdir(tmp_path)
+    assert find_model("lenet").preprocessor.colour == "GRAY"
+
+
 def test_a_damaged_file_of_weights_is_refused(folder: Path) -> None:
     (folder / "net.caffemodel").write_bytes(b"changed")
     assert "sha256" in refusal(folder)

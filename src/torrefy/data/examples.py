@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,9 +16,8 @@ from numpy.typing import NDArray
 
 from torrefy.data.open import open_path
 from torrefy.data.pictures import SUFFIXES, find_pictures, read_picture
-from torrefy.data.sources.datum import DatumSource
+from torrefy.data.sources.datum import DatumSource, read_datum
 from torrefy.data.sources.image_list import MOST_PROBLEMS, find_classes, named_at, text_lines
-from torrefy.data.sources.source import Source
 from torrefy.data.sources.table import PICTURE_COLUMNS
 from torrefy.data.sources.table import SUFFIXES as TABLES
 from torrefy.errors import (
@@ -42,6 +42,8 @@ PARTS = {
 CLASS_COLUMNS = ("label", "class", "category", "target", "y")
 TAG_COLUMNS = ("tags", "labels", "classes", "categories")
 SPLIT_COLUMN, GROUP_COLUMN = "split", "group"
+_READING = threading.Lock()
+"""Of databases, whose files have one place that is read at; pictures are decoded outside of it."""
 HINT = (
     "Give a folder that holds one for each class, a list (`picture class` a line), a table (.csv) "
     "or an LMDB."
@@ -69,7 +71,7 @@ class Examples:
     """ "train", "val" or "test" of each, where the data say so; else empty."""
     origin: str = ""
     """The path that they were read from."""
-    database: Source | None = None
+    database: DatumSource | None = None
     """The database that they lie in; None: in files."""
     numbers: tuple[int, ...] = ()
     """Their numbers in the database."""
@@ -288,9 +290,11 @@ def _database(path: Path) -> Examples:
     )
 
 
-def _stored(source: Source, index: int, colour: str) -> NDArray[np.uint8]:
+def _stored(source: DatumSource, index: int, colour: str) -> NDArray[np.uint8]:
     """A database's picture, as `read_picture` gives one: what is stored is grey or BGR."""
-    array = source.item(index)[0]
+    with _READING:
+        record, key = source.record(index), source.key(index)
+    array = read_datum(record, lambda: key, source.colour)[0]
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[0] not in (1, 3):
         shape = "x".join(map(str, array.shape))
         raise RecordError(

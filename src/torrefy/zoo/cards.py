@@ -72,6 +72,11 @@ def cards() -> list[Card]:
     return read
 
 
+def zoo_names() -> list[str]:
+    """The names of all zoo models."""
+    return list(_folders())
+
+
 def _folders() -> dict[str, list[Path]]:
     """Every model's name, and the folders that claim it, from all plugins."""
     found: dict[str, list[Path]] = {}

@@ -9,7 +9,7 @@ from torrefy.data.preprocess import MESSAGE, Preprocessor
 from torrefy.data.recipe import Recipe
 from torrefy.errors import Place, TorrefyError, ZooError, did_you_mean
 from torrefy.schema import read_text
-from torrefy.zoo.cards import FILE, find_card
+from torrefy.zoo.cards import FILE, find_card, zoo_names
 from torrefy.zoo.pull import pull
 from torrefy.zoo.recipe import recipe_of
 
@@ -74,7 +74,7 @@ def find_model(
         return Model(path.stem, path, Path(weights), Recipe(path.stem, preprocessor))
     if weights is not None:
         raise TorrefyError(f"{name} has weights of its own", hint="Leave out the others.")
-    if path.is_dir() and not (path / FILE).is_file():
+    if path.is_dir() and not (path / FILE).is_file() and str(name) not in zoo_names():
         found = [entry.name for entry in path.iterdir()]
         hint = did_you_mean(FILE, found) or "A run folder of `torrefy finetune` has one."
         raise ZooError(f"there is no {FILE} in this folder", place=Place(str(path)), hint=hint)
