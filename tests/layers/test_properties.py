@@ -254,6 +254,7 @@ USES: dict[str, Callable[[Draw], Drawn]] = {
         'cosine_product_param { num_output: 3 weight_filler { type: "xavier" } }',
     ),
     "Padding": padding,
+    "RMSNorm": lambda d: use([shape(d, d(st.integers(2, 4)))]),
     "Pooling": pooling,
     "Power": lambda d: plain(d, "power_param { power: 2 scale: 0.5 shift: 1 }"),
     "RNN": recurrent,

@@ -1,4 +1,4 @@
-"""Classes told apart by angles: CosineProduct, AngularMargin."""
+"""Vectors by their directions: RMSNorm, CosineProduct, AngularMargin."""
 
 from __future__ import annotations
 
@@ -16,6 +16,32 @@ SMALLEST = 1e-12
 """The least length that a vector is divided by."""
 EDGE = 1e-6
 """How far from ±1 a cosine is kept where its angle is taken, whose slope is infinite there."""
+
+
+@layer("RMSNorm")
+class RMSNorm(Layer):
+    """x / √(mean of x²) over everything but the first axis: each picture's numbers, made as large.
+
+    Bottom and top: N×…, as many numbers of any size. Nothing is learned. Not of Caffe; as in Zhang
+    and Sennrich 2019 (arXiv:1910.07467) without its gain. SSD's Normalize divides by the length.
+    """
+
+    example = ""
+    example_bottoms = ((2, 4),)
+    in_place = False
+
+    def setup(self, *bottoms: Shape) -> None:
+        """See that there is more than the first axis."""
+        (shape,) = bottoms
+        if len(shape) < 2:
+            raise self.error(f"the bottom is {shape_text(shape)}, expected Nx…", field="bottom")
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        """Divide."""
+        (x,) = bottoms
+        flat = x.flatten(1)
+        length = flat.square().mean(1, keepdim=True).sqrt().clamp(min=SMALLEST)
+        return (flat / length).reshape(x.shape)
 
 
 @layer("CosineProduct")

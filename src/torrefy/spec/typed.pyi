@@ -810,6 +810,18 @@ class _L(LayerFunctions):
         whatever the net's device. Shapes come from `setup` and `reshape` on bottoms of zeros. What
         `setup` writes into its blobs is what they are filled with. As nothing asks for a layer
         without tops, it doesn't run. share_in_parallel does nothing."""
+    def RMSNorm(
+        self,
+        *bottoms: Top,
+        ntop: int = 1,
+        in_place: bool = False,
+        name: str = "",
+        **fields: Any,
+    ) -> Any:
+        """x / √(mean of x²) over everything but the first axis: each picture's numbers, made as large.
+
+        Bottom and top: N×…, as many numbers of any size. Nothing is learned. Not of Caffe; as in Zhang
+        and Sennrich 2019 (arXiv:1910.07467) without its gain. SSD's Normalize divides by the length."""
     def RNN(
         self,
         *bottoms: Top,

@@ -25,7 +25,7 @@ class SpatialPyramid(OnVector):
         """It pools by itself."""
         del shapes, bottom
         self.pool = "NONE"
-        self.standardise = "YES" if self.standardise == "AUTO" else self.standardise
+        self.normalise = self.usual if self.normalise == "AUTO" else self.normalise
 
     def write(self, site: Site) -> None:
         """Write it."""

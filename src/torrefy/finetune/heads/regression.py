@@ -21,6 +21,7 @@ class OfNumbers(OnVector):
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("numbers",)
+    usual = "STANDARD"
     bounded: ClassVar[bool] = False
     """Whether answers are between 0 and 1."""
 
@@ -75,7 +76,7 @@ class Keypoints(Regression):
         """Take all of a map."""
         del shapes, bottom
         self.pool = "NONE" if self.pool == "AUTO" else self.pool
-        self.standardise = "YES" if self.standardise == "AUTO" else self.standardise
+        self.normalise = self.usual if self.normalise == "AUTO" else self.normalise
 
 
 class Group(Fields):
