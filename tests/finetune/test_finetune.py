@@ -217,7 +217,7 @@ def test_options_reach_the_losses(model: Path, photos: Path, tmp_path: Path) -> 
 
 def test_what_was_loaded_is_told(model: Path, photos: Path, tmp_path: Path) -> None:
     done = fine_tune(model, photos, tmp_path / "run", Options(head_epochs=1, unfreeze="none"))
-    assert str(done.loaded) == "3 copied; 1 anew (head/score); 1 unused (fc)"
+    assert str(done.loaded) == "3 copied; 2 anew (head/standard, head/score); 1 unused (fc)"
 
 
 def test_renamed_and_misfit_layers(model: Path, photos: Path, tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_a_run_is_finetuned_again(model: Path, photos: Path, tmp_path: Path) -> 
     options = Options(head_epochs=8, unfreeze="none")
     fine_tune(model, photos, tmp_path / "one", options)
     done = fine_tune(tmp_path / "one", photos, tmp_path / "two", options)
-    assert done.graft.blob == "head/length"
+    assert done.graft.blob == "head/standard"
     assert done.answer == "head2/prob"
     assert done.answers[0].value[0] == 1.0
     assert torrefy.Classifier(tmp_path / "two").labels == ("blau ¼", "grün", "rot")
