@@ -34,7 +34,8 @@ from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold
 
 import torrefy
-from torrefy.data.examples import Examples, read_examples
+from torrefy.data.collect import read_examples
+from torrefy.data.examples import Examples
 from torrefy.features.svm import SVM, SVMOptions, fit
 from torrefy.features.table import Features
 

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from torrefy.data.ahead import read_ahead
+from torrefy.data.collect import read_examples
 from torrefy.data.create import create_lmdb
-from torrefy.data.examples import examples_of, read_examples
+from torrefy.data.examples import examples_of
 from torrefy.data.preprocess import Preprocessor
 from torrefy.data.sources.image_list import PictureSource
 from torrefy.data.sources.lmdb import LMDBSource

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from tests.finetune.conftest import make_model, make_pictures
 
 from torrefy.cli import main
-from torrefy.data.examples import read_examples
+from torrefy.data.collect import read_examples
 from torrefy.errors import TorrefyError
 from torrefy.features.extract import Extractor, extract, pooled_to
 from torrefy.features.formats import read

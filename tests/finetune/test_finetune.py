@@ -176,7 +176,7 @@ def test_the_texts_of_a_phase_train_by_themselves(
 def test_a_test_layer_sees_what_the_card_says(
     model: Path, photos: Path, tmp_path: Path, colour: str
 ) -> None:
-    from torrefy.data.examples import read_examples
+    from torrefy.data.collect import read_examples
     from torrefy.finetune.pictures import data_layer, load
 
     seen = Preprocessor.from_text(

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from torrefy.cli import main
-from torrefy.data.examples import read_examples
+from torrefy.data.collect import read_examples
 from torrefy.errors import DataError, TorrefyError, ZooError
 from torrefy.plugins import added, hookimpl
 from torrefy.zoo import find_dataset

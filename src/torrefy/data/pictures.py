@@ -261,9 +261,7 @@ def _pixels(image: Image.Image, colour: str) -> NDArray[np.uint8]:
         grey = pixels[..., np.newaxis]
         return np.array(grey) if colour in ("GRAY", STORED) else np.repeat(grey, 3, axis=2)
     if colour == "GRAY":
-        red, green, blue = (pixels[..., i].astype(np.uint32) for i in range(3))
-        mixed = (9797 * red + 19234 * green + 3737 * blue) >> 15
-        return mixed.astype(np.uint8)[..., np.newaxis]
+        return grey_of(pixels)
     if colour == "RGB":
         return np.array(pixels)
     # Channel by channel is 3 times as fast as copying pixels[..., ::-1], and a fifth of the time
@@ -272,6 +270,13 @@ def _pixels(image: Image.Image, colour: str) -> NDArray[np.uint8]:
     for i in range(3):
         turned[..., i] = pixels[..., 2 - i]
     return turned
+
+
+def grey_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """H×W×3 in RGB as H×W×1: (9797 R + 19234 G + 3737 B) >> 15, as OpenCV reads PNGs."""
+    red, green, blue = (pixels[..., i].astype(np.uint32) for i in range(3))
+    mixed = (9797 * red + 19234 * green + 3737 * blue) >> 15
+    return mixed.astype(np.uint8)[..., np.newaxis]
 
 
 def _colours(image: Image.Image) -> NDArray[np.uint8]:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from torrefy import __version__
 from torrefy.data.ahead import BATCH, read_ahead
-from torrefy.data.examples import Examples, read_examples
+from torrefy.data.collect import read_examples
+from torrefy.data.examples import Examples
 from torrefy.errors import DataError, ExportError, Place, TorrefyError, did_you_mean
 from torrefy.export.onnx import export_onnx
 from torrefy.features.table import Features

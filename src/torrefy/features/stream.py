@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from torrefy.data.ahead import BATCH
-from torrefy.data.examples import Examples, read_examples
+from torrefy.data.collect import read_examples
+from torrefy.data.examples import Examples
 from torrefy.errors import DataError, Place, did_you_mean
 from torrefy.features.extract import Extractor, parts, placed
 from torrefy.features.formats import format_of, write

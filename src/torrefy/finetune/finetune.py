@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from torrefy import __version__
 from torrefy.data.ahead import read_ahead
-from torrefy.data.examples import Examples, read_examples
+from torrefy.data.collect import read_examples
+from torrefy.data.examples import Examples
 from torrefy.data.preprocess import Preprocessor
 from torrefy.data.recipe import Recipe
 from torrefy.errors import DataError, Place, TorrefyError

@@ -54,6 +54,14 @@ class DatumSource(Source):
         """The database and the record's key."""
         return f'{self.path} (key "{self.name(index).decode("utf-8", "replace")}")'
 
+    def label(self, index: int) -> int:
+        """A record's label; its picture is not decoded.
+
+        Raises:
+            RecordError: it is no Datum.
+        """
+        return int(_datum(self.record(index), lambda: self.key(index)).label)
+
     def item(self, index: int) -> Item:
         """C×H×W bytes or float32, and the label."""
         return read_datum(self.record(index), lambda: self.key(index), self.colour)
@@ -72,11 +80,7 @@ def read_datum(data: bytes, name: Callable[[], str], colour: str = STORED) -> It
             channels, height and width say.
         PictureError: its encoded picture can't be read.
     """
-    datum: Any = new_message("caffe.Datum")
-    try:
-        datum.ParseFromString(data)
-    except DecodeError:
-        raise RecordError("this record is no Datum", place=Place(name())) from None
+    datum = _datum(data, name)
     label = label_of(datum.label)
     if datum.encoded:
         try:
@@ -96,6 +100,15 @@ def read_datum(data: bytes, name: Callable[[], str], colour: str = STORED) -> It
             place=Place(name()),
         )
     return values.reshape(shape), label
+
+
+def _datum(data: bytes, name: Callable[[], str]) -> Any:
+    datum: Any = new_message("caffe.Datum")
+    try:
+        datum.ParseFromString(data)
+    except DecodeError:
+        raise RecordError("this record is no Datum", place=Place(name())) from None
+    return datum
 
 
 def write_datum(picture: NDArray[Any] | bytes, label: int) -> bytes:

@@ -55,13 +55,13 @@ def read_table(
             or has another shape than the first of its column: the first MOST_PROBLEMS are told.
     """
     path = Path(path)
-    rows = list(_objects(path) if path.suffix == ".jsonl" else _cells(path))
+    rows = list(rows_of(path))
     if not rows:
         raise DataError("the table is empty", place=Place(str(path)))
     columns = list(rows[0][1])
     if names is None:
         names = [name for name in columns if name == "label"]
-    pictures = next((name for name in PICTURE_COLUMNS if name in columns), columns[0])
+    pictures = picture_column(columns)
     problems: list[Problem] = []
     for name in names:
         if name not in columns:
@@ -113,6 +113,20 @@ def table_source(
     return TableSource([root + name for name in files], targets, listed=listed, **options)
 
 
+def picture_column(columns: Sequence[str]) -> str:
+    """The column of a table's pictures."""
+    return next((name for name in PICTURE_COLUMNS if name in columns), columns[0])
+
+
+def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a table by column, each with its line: texts, of a .jsonl what JSON can hold.
+
+    Raises:
+        DataError: the table can't be read; a row has other columns.
+    """
+    return _objects(path) if path.suffix == ".jsonl" else _cells(path)
+
+
 def _cells(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     place = Place(str(path))
     reader = csv.reader(
@@ -132,7 +146,7 @@ def _cells(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     f"{len(cells)} cells, but there are {len(columns)} columns",
                     place=Place(str(path), reader.line_num, 1),
                 )
-            yield reader.line_num, dict(zip(columns, cells, strict=True))
+            yield reader.line_num, dict(zip(columns, map(str.strip, cells), strict=True))
     except csv.Error as error:
         raise DataError(
             f"this is no CSV: {error}", place=Place(str(path), reader.line_num, 1)
