@@ -295,6 +295,10 @@ def test_wrong_options_are_told(model: Path, photos: Path, tmp_path: Path) -> No
     assert refusal(model, photos, run, Options(augment="filp")).startswith(
         'there is no augmentation "filp". Did you mean "Flip" or "flip"?'
     )
+    assert refusal(model, photos, run, Options(augment="Mixup")) == (
+        "Mixup mixes pictures and their labels, and a head learns class numbers. It goes in a "
+        "definition of your own."
+    )
     assert refusal(model, photos, run, Options(unfreeze="conv3")) == (
         'the backbone has no layer "conv3" that could learn. Did you mean "conv1" or "conv2"?'
     )

@@ -111,7 +111,7 @@ def test_a_report_is_files_of_which_the_page_needs_none(tmp_path: Path) -> None:
         lr_finder=b"\x89PNG",
         date="2026-11-25",
     )
-    path = write_report(tmp_path, told, judged, {"1-head": HISTORY, "2-all": HISTORY})
+    path, _ = write_report(tmp_path, told, judged, {"1-head": HISTORY, "2-all": HISTORY})
     assert path == tmp_path / "report.html"
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "confusion.png", "curves.png", "metrics.json", "mistakes.png", "per_class.csv",
@@ -148,7 +148,7 @@ def test_names_from_anywhere_are_text(tmp_path: Path) -> None:
         "\U0010fffd山\ud800",
         "a\nb\x00",
     )
-    path = write_report(
+    path, _ = write_report(
         tmp_path,
         facts(title="<b>&", data="</style>", command="<i>", options={"<u>": "<s>"}, notes=["<q>"]),
         [of_classes(names, 40)],
@@ -169,7 +169,7 @@ def test_names_from_anywhere_are_text(tmp_path: Path) -> None:
 
 def test_a_page_of_5000_classes_stays_small(tmp_path: Path) -> None:
     names = tuple(f"n{i:08d}" for i in range(5000))
-    path = write_report(tmp_path, facts(), [of_classes(names, 300)])
+    path, _ = write_report(tmp_path, facts(), [of_classes(names, 300)])
     assert not (tmp_path / "confusion.png").exists()
     assert path.stat().st_size < 1_500_000  # 40 pictures of noise, which JPEG likes least
     assert (tmp_path / "metrics.json").stat().st_size < 1_000_000
@@ -212,7 +212,7 @@ def test_the_worst_mistakes_are_the_surest_wrong_ones() -> None:
 
 
 def test_where_nothing_is_wrong_the_page_says_so(tmp_path: Path) -> None:
-    path = write_report(tmp_path, facts(), [of_classes(("cat", "dog"), 30, skill=20)])
+    path, _ = write_report(tmp_path, facts(), [of_classes(("cat", "dog"), 30, skill=20)])
     page = Page(path.read_text())
     assert "Nothing is wrong: the least certain: 12 of 30 pictures." in page.said
     assert "100 %" in page.said
@@ -230,7 +230,7 @@ def test_tags_numbers_and_points_have_reports_too(tmp_path: Path) -> None:
         folder.mkdir()
         true = (truth > 0.5).astype(np.float32) if kind == "tags" else truth
         judged = Judged("val", kind, names, columns, true, near, picture)
-        page = Page(write_report(folder, facts(), [judged]).read_text())
+        page = Page(write_report(folder, facts(), [judged])[0].read_text())
         assert (folder / file).exists()
         assert "The worst mistakes" in page.said
         assert not (folder / "confusion.png").exists()
@@ -280,6 +280,7 @@ def test_a_history_may_be_a_file_and_a_bad_one_is_told(tmp_path: Path) -> None:
 
 def test_the_same_predictions_make_the_same_page(tmp_path: Path) -> None:
     judged = [of_classes(("cat", "dog"), 20)]
-    first = write_report(tmp_path, facts(), judged).read_bytes()
-    assert write_report(tmp_path, facts(), judged).read_bytes() == first
-    assert measure(judged[0]) == measure(judged[0])
+    page, measured = write_report(tmp_path, facts(), judged)
+    first = page.read_bytes()
+    assert write_report(tmp_path, facts(), judged)[0].read_bytes() == first
+    assert measured == [measure(judged[0])]

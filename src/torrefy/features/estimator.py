@@ -8,13 +8,26 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from torrefy.data.examples import examples_of
 from torrefy.features.extract import Extractor, extract
 
 
-class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class OfPictures(BaseEstimator):  # type: ignore[misc]
+    """An estimator whose X is pictures: names of files, or arrays of bytes."""
+
+    def __sklearn_tags__(self) -> Any:
+        """X is no table, and is looked at by ourselves."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.no_validation = True
+        return tags
+
+
+class FeatureExtractor(TransformerMixin, OfPictures):  # type: ignore[misc]
     """Pictures to features by a pretrained net.
 
     X is a list of names of files, or of arrays of bytes (H×W×3 in RGB, or H×W), or one array of
@@ -97,8 +110,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             NotFittedError: before `fit`.
             TorrefyError: a picture can't be read.
         """
-        if not hasattr(self, "n_features_out_"):
-            raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit first")
+        check_is_fitted(self, "n_features_out_")
         return extract(self._open(), examples_of(X), batch=self.batch).matrix()
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
@@ -108,8 +120,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             NotFittedError: before `fit`.
         """
         del input_features
-        if not hasattr(self, "n_features_out_"):
-            raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit first")
+        check_is_fitted(self, "n_features_out_")
         return np.asarray([f"{self.blob_}_{i}" for i in range(self.n_features_out_)], object)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,13 +128,3 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         state = dict(super().__getstate__())
         state.pop("_opened", None)
         return state
-
-    def __sklearn_tags__(self) -> Any:
-        """X is pictures, not a table; nothing is learned of y."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        tags.input_tags.string = True
-        tags.no_validation = True
-        tags.requires_fit = True
-        return tags

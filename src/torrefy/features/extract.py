@@ -183,8 +183,8 @@ class Part:
     """Of those that could be read."""
     arrays: dict[str, NDArray[Any]]
     """By blob, a row for each of these."""
-    bad: list[TorrefyError]
-    """Why the others could not be."""
+    bad: dict[int, TorrefyError]
+    """Of the others why."""
 
 
 def parts(extractor: Extractor, examples: Examples, left: range, size: int) -> Iterator[Part]:
@@ -199,13 +199,10 @@ def parts(extractor: Extractor, examples: Examples, left: range, size: int) -> I
     versions = extractor.versions
     size = max(1, size // (len(versions) if versions else 1))
     for read in read_ahead(examples, extractor.preprocessor, left, size, versions=versions):
-        good = [(row, one) for row, one in read if not isinstance(one, TorrefyError)]
-        bad = [one for _, one in read if isinstance(one, TorrefyError)]
         made: dict[str, NDArray[Any]] = {}
-        if good:
-            pictures = np.stack([one for _, one in good])
-            made = extractor.of_versions(pictures) if versions else extractor(pictures)
-        yield Part([row for row, _ in read], [row for row, _ in good], made, bad)
+        if read.good:
+            made = extractor.of_versions(read.pictures) if versions else extractor(read.pictures)
+        yield Part(read.rows, read.good, made, read.bad)
 
 
 def placed(examples: Examples) -> dict[str, str]:
@@ -300,8 +297,9 @@ def extract(
     found: dict[str, list[NDArray[Any]]] = {blob: [] for blob in extractor.blobs}
     done = 0
     for part in parts(extractor, examples, range(len(examples)), batch):
-        if part.bad and bad == "fail":
-            raise part.bad[0]
+        for error in part.bad.values():
+            if bad == "fail":
+                raise error
         for blob, values in part.arrays.items():
             found[blob].append(values)
         rows += part.good

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,17 +42,13 @@ class Worker:
             blob: np.zeros((len(rows), *array.shape[1:]), array.dtype)
             for blob, array in self.sample.items()
         }
-        bad: list[TorrefyError] = []
-        chunk = self.examples.take(rows)
-        for part in made(self.extractor, chunk, range(len(rows)), self.size):
+        errors, places = [""] * len(rows), [""] * len(rows)
+        for part in made(self.extractor, self.examples.take(rows), range(len(rows)), self.size):
             for blob, array in part.arrays.items():
                 whole[blob][part.good] = array
-            bad += part.bad
-        errors, places = [""] * len(rows), [""] * len(rows)
-        for error in bad:
-            problem = error.problems[0]
-            at = next(i for i in range(len(rows)) if chunk.place(i) == problem.place)
-            errors[at], places[at] = problem.message, str(problem.place)
+            for row, error in part.bad.items():
+                problem = error.problems[0]
+                errors[row], places[row] = problem.message, str(problem.place)
         return {ROW: np.asarray(rows, np.int64), ERROR: errors, PLACE: places, **whole}
 
 
@@ -100,6 +98,9 @@ def parts(
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             told = str(error).splitlines()[0]
             raise DataError(f"there is no Ray cluster at {address}: {told}") from None
+    # Workers begin in other folders, and on a cluster on other machines.
+    whole = tuple(str(Path(file).absolute()) for file in examples.files)
+    examples = replace(examples, files=whole)
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -131,9 +132,9 @@ def _part(batch: dict[str, Any]) -> Part:
         for name, values in batch.items()
         if name not in (ROW, ERROR, PLACE)
     }
-    bad: list[TorrefyError] = [
-        PictureError(str(error), place=Place(str(place)))
-        for place, error in zip(places, errors, strict=True)
+    bad: dict[int, TorrefyError] = {
+        row: PictureError(str(error), place=Place(str(place)))
+        for row, place, error in zip(rows, places, errors, strict=True)
         if error
-    ]
+    }
     return Part(rows, [rows[i] for i in good], arrays, bad)

@@ -132,7 +132,7 @@ def extract_to(
         made = parts(extractor, examples, left, batch)
     try:
         for part in made:
-            for error in part.bad:
+            for error in part.bad.values():
                 if bad == "fail":
                     raise error
                 kept.bad[str(error.problems[0].place)] = error.problems[0].message

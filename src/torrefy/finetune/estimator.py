@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import NotFittedError
+from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
 
-from torrefy.data.ahead import read_ahead
 from torrefy.data.examples import examples_of
 from torrefy.data.preprocess import Preprocessor
 from torrefy.errors import DataError, Place, TorrefyError
+from torrefy.features.estimator import OfPictures
+from torrefy.finetune.answering import answers_of
 from torrefy.finetune.finetune import Finetuned, fine_tune
 from torrefy.finetune.options import Options
 from torrefy.weights.load import load_net
 
 
-class FineTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class FineTuner(ClassifierMixin, OfPictures):  # type: ignore[misc]
     """A pretrained net with a head of its own, learned from pictures.
 
     X is a list of names of files, or of arrays of bytes (H×W×3 in RGB, or H×W), or one array of
@@ -122,27 +122,14 @@ class FineTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             NotFittedError: before `fit`.
             TorrefyError: a picture can't be read.
         """
-        if not hasattr(self, "weights_"):
-            raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit first")
-        examples = examples_of(X)
+        check_is_fitted(self, "weights_")
         preprocessor = Preprocessor.from_text(self.preprocessing_)
         with tempfile.TemporaryDirectory(prefix="torrefy-") as folder:
             self.save(folder)
             net = load_net(
                 Path(folder) / "net.prototxt", Path(folder) / "net.caffemodel", device=self.device
             )
-        scores = []
-        with torch.inference_mode():
-            for batch in read_ahead(examples, preprocessor, range(len(examples))):
-                read = []
-                for _, one in batch:
-                    if isinstance(one, TorrefyError):
-                        raise one
-                    read.append(one)
-                pictures = torch.from_numpy(np.stack(read)).to(net.device)
-                found = net.run({preprocessor.blob: pictures}, [self.answer_])[self.answer_]
-                scores.append(found.reshape(len(read), -1).float().cpu().numpy())
-        return np.concatenate(scores)
+        return answers_of(net, preprocessor, self.answer_, examples_of(X), _refuse)[1]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The likeliest class of each picture."""
@@ -156,16 +143,10 @@ class FineTuner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             NotFittedError: before `fit`.
         """
-        if not hasattr(self, "weights_"):
-            raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit first")
+        check_is_fitted(self, "weights_")
         (Path(folder) / "net.prototxt").write_text(self.definition_, encoding="utf-8")
         (Path(folder) / "net.caffemodel").write_bytes(self.weights_)
 
-    def __sklearn_tags__(self) -> Any:
-        """X is pictures, not a table."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        tags.input_tags.string = True
-        tags.no_validation = True
-        return tags
+
+def _refuse(error: TorrefyError) -> None:
+    raise error

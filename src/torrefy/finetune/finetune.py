@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 
 from torrefy import __version__
-from torrefy.data.ahead import read_ahead
 from torrefy.data.collect import read_examples
 from torrefy.data.examples import Examples
 from torrefy.data.preprocess import Preprocessor
@@ -27,6 +26,7 @@ from torrefy.data.recipe import Recipe
 from torrefy.errors import DataError, Place, TorrefyError
 from torrefy.export.onnx import ExportReport, export_onnx
 from torrefy.finetune import phases as running
+from torrefy.finetune.answering import answers_of
 from torrefy.finetune.graft import Graft, graft
 from torrefy.finetune.loading import LoadReport, after_cut, load
 from torrefy.finetune.options import HEADS, Options
@@ -382,27 +382,12 @@ def _start(net: Net, folder: Path, grafted: Graft) -> Path:
 def _judge(
     net: Net, answer: str, work: Work, examples: Examples, told: Told, *, part: str
 ) -> Answers:
-    """What a net says of examples; those that can't be read are left out if they may be."""
-    rows: list[int] = []
-    scores: list[NDArray[np.float32]] = []
-    net.eval()
-    done = 0
-    with torch.inference_mode():
-        for batch in read_ahead(examples, work.preprocessor, range(len(examples))):
-            good = [(row, one) for row, one in batch if not isinstance(one, TorrefyError)]
-            for _, one in batch:
-                if isinstance(one, TorrefyError):
-                    work.pass_over(one)
-            if good:
-                pictures = torch.from_numpy(np.stack([one for _, one in good])).to(net.device)
-                found = net.run({work.preprocessor.blob: pictures}, [answer])[answer]
-                scores.append(found.float().reshape(len(good), -1).cpu().numpy())
-                rows += [row for row, _ in good]
-            done += len(batch)
-            told.progress(f"answers, {part}", done, len(examples))
-    if not rows:
-        raise DataError("no picture can be read", place=Place(examples.origin))
-    return Answers(part, examples.take(rows), np.concatenate(scores))
+    """What a net says of a part; pictures that can't be read are left out if they may be."""
+    rows, scores = answers_of(
+        net, work.preprocessor, answer, examples, work.pass_over,
+        progress=lambda done: told.progress(f"answers, {part}", done, len(examples)),
+    )  # fmt: skip
+    return Answers(part, examples.take(rows), scores)
 
 
 def _as_labels(examples: Examples) -> NDArray[np.float32]:

@@ -28,6 +28,8 @@ class Frozen:
     """The numbers of the N examples that could be read."""
     versions: int
     """V: 1, or 2 where they are mirrored, too."""
+    bad: dict[str, str]
+    """Where pictures are named that could not be read, and what is wrong with each."""
 
 
 def freeze(
@@ -65,24 +67,21 @@ def freeze(
     shapes = {blob: net.shapes[value][1:] for value, blob in values.items()}
     kept = Kept(folder, key, shapes, len(examples), versions=versions)
     progress(kept.done)
-    batches = read_ahead(examples, preprocessor, range(kept.done, len(examples)))
     with torch.inference_mode():
-        for batch in batches:
-            good = [(row, one) for row, one in batch if not isinstance(one, TorrefyError)]
-            for _, one in batch:
-                if isinstance(one, TorrefyError):
-                    bad(one)
+        for read in read_ahead(examples, preprocessor, range(kept.done, len(examples))):
+            for error in read.bad.values():
+                bad(error)
+                kept.bad[str(error.problems[0].place)] = error.problems[0].message
             made = []
-            if good:
-                pictures = torch.from_numpy(np.stack([one for _, one in good])).to(net.device)
-                for version in range(versions):
-                    seen = pictures.flip(-1) if version else pictures
-                    found = net.run({preprocessor.blob: seen}, list(values))
-                    made.append({b: found[v].float().cpu().numpy() for v, b in values.items()})
-            kept.advance(len(batch), [row for row, _ in good], made)
+            for version in range(versions if read.good else 0):
+                pictures = torch.from_numpy(read.pictures).to(net.device)
+                seen = pictures.flip(-1) if version else pictures
+                found = net.run({preprocessor.blob: seen}, list(values))
+                made.append({b: found[v].float().cpu().numpy() for v, b in values.items()})
+            kept.advance(len(read.rows), read.good, made)
             progress(kept.done)
     kept.save()
     if not kept.items:
         raise DataError("no picture can be read", place=Place(examples.origin))
     arrays = {blob: kept.filled(blob) for blob in values.values()}
-    return Frozen(arrays, np.asarray(kept.items, np.int64), versions)
+    return Frozen(arrays, np.asarray(kept.items, np.int64), versions, kept.bad)

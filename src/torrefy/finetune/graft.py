@@ -248,4 +248,6 @@ def _by_chance(node: Any) -> bool:
     spec = node.spec
     if spec.type == "BatchNorm":
         return not spec.batch_norm_param.use_global_stats
+    if spec.type == "Pooling":
+        return bool(spec.pooling_param.pool == spec.pooling_param.STOCHASTIC)
     return spec.type in ("Dropout", "Python")

@@ -17,7 +17,7 @@ from torrefy import __version__
 from torrefy.data.examples import Examples
 from torrefy.finetune.facts import Facts, PhaseFacts
 from torrefy.finetune.finetune import Answers, Finetuned
-from torrefy.finetune.metrics import Judged, Metrics, measure
+from torrefy.finetune.metrics import Judged, Metrics
 from torrefy.finetune.report import write_report
 from torrefy.layers.base import shape_text
 from torrefy.train.run import HISTORY
@@ -106,8 +106,8 @@ def write_outcome(done: Finetuned, command: str = "") -> Outcome:
         for one in done.phases
         if (done.folder / one.name / HISTORY).exists()
     }
-    page = write_report(done.folder, facts, judged, histories)
-    return Outcome(done, tuple(measure(one) for one in judged), page)
+    page, measured = write_report(done.folder, facts, judged, histories)
+    return Outcome(done, tuple(measured), page)
 
 
 def _judged(answers: Answers) -> Judged:

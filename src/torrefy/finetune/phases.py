@@ -180,7 +180,10 @@ def run(work: Work, phase: Phase, weights: Path) -> Path:
     solver = _of_features(work, phase, weights, folder) if keeps else None
     if solver is None:
         solver = _of_pictures(work, phase, weights, folder)
-    solver.solve()
+    try:
+        solver.solve()
+    finally:
+        solver.close()
     if solver.stopped:
         raise KeyboardInterrupt
     definition, _ = work.graft.answers()
@@ -217,11 +220,13 @@ def _of_features(work: Work, phase: Phase, weights: Path, folder: Path) -> Solve
     values = dict(zip(cut.fixed, cut.blobs, strict=True))
 
     def kept(examples: Examples, part: str, mirrored: bool) -> Frozen:
-        return freeze(
+        frozen = freeze(
             net, values, examples, work.preprocessor, work.folder / "features" / phase.name / part,
             mirrored=mirrored, bad=work.pass_over, key=key,
             progress=lambda done: work.told(f"features, {part}", done, len(examples)),
         )  # fmt: skip
+        work.bad.update(frozen.bad)  # those that an earlier run found, too
+        return frozen
 
     train, val = kept(work.train, "train", versions == 2), kept(work.val, "val", False)
     start = _with_statistics(work, whole, weights, folder, train.arrays)

@@ -110,7 +110,7 @@ def check_augment(augment: str) -> None:
 
 def _augmentations(text: str) -> Sequence[Any]:
     """Augmentations as a command line names them, with ";" between them."""
-    from torrefy.data.augment.augmentation import augmentation_types
+    from torrefy.data.augment.augmentation import BatchAugmentation, augmentation_types
     from torrefy.data.augment.read import read_augmentations
     from torrefy.data.augment.versions import parse_augmentation
 
@@ -122,6 +122,11 @@ def _augmentations(text: str) -> Sequence[Any]:
             choices = ["none", "flip", *RECIPES, *known]
             hint = did_you_mean(name, choices) or f"There are {', '.join(choices)}."
             raise DataError(f'there is no augmentation "{name}"', hint=hint)
+        if issubclass(known[name], BatchAugmentation):
+            raise DataError(
+                f"{name} mixes pictures and their labels, and a head learns class numbers",
+                hint="It goes in a definition of your own.",
+            )
         messages.append(parse_augmentation(one))
     read_augmentations(messages)
     return messages

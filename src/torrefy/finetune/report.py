@@ -28,7 +28,7 @@ def write_report(
     facts: Facts,
     judged: Sequence[Judged],
     histories: Mapping[str, History | Path] | None = None,
-) -> Path:
+) -> tuple[Path, list[Metrics]]:
     """Write all that is to be read of a finetuning into its folder.
 
     `metrics.json` has the numbers of each part, `per_class.csv` (`per_column.csv`,
@@ -44,7 +44,7 @@ def write_report(
         histories: of each phase by its name, or the file history.csv of each.
 
     Returns:
-        The page.
+        The page, and what was measured of each part.
 
     Raises:
         DataError: the predictions can't be measured.
@@ -86,7 +86,7 @@ def write_report(
         plot=plot, curves=curves, phases=list(read), files={**facts.files, **made},
     )  # fmt: skip
     _write(folder / REPORT, page.encode())
-    return folder / REPORT
+    return folder / REPORT, measured
 
 
 def _caption(number: int, one: Mistake) -> tuple[str, ...]:

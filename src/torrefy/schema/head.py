@@ -80,17 +80,14 @@ class Site:
         param += [{"lr_mult": 2 * self.lr_mult, "decay_mult": 0}] * (blobs - 1)
         return self.add(kind, *bottoms, name=name, **{"param": param, **fields})
 
-    def loss(self, kind: str, score: str, *others: str, name: str = "loss", **fields: Any) -> str:
-        """Write a layer that compares a score with the targets."""
-        self.scores.append(score)
-        weight = {"loss_weight": [self.loss_weight]} if self.loss_weight != 1 else {}
-        return self.add(kind, score, self.label, *others, name=name, **{**weight, **fields})
-
-    def loss_between(self, kind: str, score: str, target: str, name: str = "loss") -> str:
-        """Write a layer that compares a score with what was made of the targets."""
+    def loss(
+        self, kind: str, score: str, target: str = "", *, name: str = "loss", **fields: Any
+    ) -> str:
+        """Write a layer that compares a score with the targets, or with what was made of them."""
         self.scores.append(score)
         weight = [self.loss_weight] if self.loss_weight != 1 else []
-        return self.add(kind, score, target, name=name, loss_weight=weight)
+        fields = {"loss_weight": weight, **fields}
+        return self.add(kind, score, target or self.label, name=name, **fields)
 
     def metric(self, kind: str, score: str, name: str, **fields: Any) -> str:
         """Write a layer that measures, in phase TEST alone."""

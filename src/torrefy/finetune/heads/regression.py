@@ -32,7 +32,7 @@ class OfNumbers(OnVector):
             dims = {"shape": {"dim": [0, site.num_output]}}
             rows = site.add("Reshape", site.label, name="rows", reshape_param=dims)
             targets = site.add("Scale", rows, name="targets", scale_param=scale, param=FIXED)
-            site.loss_between("EuclideanLoss", score, targets)
+            site.loss("EuclideanLoss", score, targets)
             return
         answer = site.add("Scale", score, name="units", scale_param=scale, param=FIXED)
         if self.bounded:
