@@ -222,7 +222,7 @@ def test_threads_read_a_database_one_after_the_other(
 
     monkeypatch.setattr(LMDBSource, "record", alone)
     seen = Preprocessor.from_text("width: 6 height: 4 colour: RGB")
-    read = [pair for batch in read_ahead(found, seen, range(50)) for pair in batch]
-    for row, values in read:
-        assert isinstance(values, np.ndarray), values
-        assert values[:, 0, 0].tolist() == [row, 255 - row, 7]
+    for read in read_ahead(found, seen, range(50)):
+        assert read.good == read.rows and not read.bad
+        for row, values in zip(read.good, read.pictures, strict=True):
+            assert values[:, 0, 0].tolist() == [row, 255 - row, 7]
