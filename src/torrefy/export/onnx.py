@@ -8,7 +8,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,15 @@ from torrefy import __version__
 from torrefy.data.labels import label_limits
 from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
+from torrefy.export.answer import CLASS, add_class, check_class
 from torrefy.export.front import Front, shapes_with
+from torrefy.export.opset import OPSET, check_opset
+from torrefy.export.whole import Whole
 from torrefy.net.fold import fold_and_tell
 from torrefy.net.net import Net
 from torrefy.net.passes.plan import PassResult
 from torrefy.net.program import needed_nodes
 from torrefy.runtime.session import OnnxModel, Shape
-
-OPSET = 20
-"""ONNX's operator set. From 19 on ONNX Runtime's average pooling has the right divisor where a
-window hangs over the edge."""
 
 MOST_INLINE = 1 << 30
 """Weights of more bytes than this go to a second file: protobuf ends at 2 GiB."""
@@ -61,6 +60,9 @@ class ExportReport:
     notes: tuple[str, ...] = ()
     passes: tuple[PassResult, ...] = ()
     """What each pass over the net did."""
+    levels: float | None = None
+    """Of a file that resizes pictures itself the largest difference from Pillow, in levels of
+    0..255."""
 
 
 def export_onnx(
@@ -70,6 +72,9 @@ def export_onnx(
     blobs: Iterable[str] | None = None,
     recipe: Recipe | None = None,
     front: Front | None = None,
+    whole: bool = False,
+    classes: bool = False,
+    external: bool = False,
     opset: int = OPSET,
     tolerance: float = TOLERANCE,
 ) -> ExportReport:
@@ -87,7 +92,13 @@ def export_onnx(
         recipe: preprocessing and labels that the file shall carry.
         front: what a data layer does to pictures, to be part of the file, which then takes
             pictures of 0..255; None: nothing.
-        opset: ONNX's operator set.
+        whole: let the file do the recipe's preprocessing itself: it then takes "pictures", N×H×W×3
+            bytes in RGB of any size.
+        classes: add the output "class", N numbers: the places of the largest scores, to be looked
+            up in the recipe's labels.
+        external: write the weights to a second file, PATH.data; those of more than MOST_INLINE
+            bytes always go there.
+        opset: ONNX's operator set, 19 or newer.
         tolerance: the largest difference allowed between PyTorch and ONNX Runtime: absolute, or
             relative to the output's largest value where that is above 1.
 
@@ -116,6 +127,8 @@ def export_onnx(
             )
     if not path.parent.is_dir():
         raise ExportError(f"there is no folder {path.parent}", place=place)
+    check_opset(opset)
+    inside = Whole.of(recipe, net) if whole else None
     if front is not None and recipe is not None:
         front.check(recipe)
     folded, passes = fold_and_tell(net, outputs)
@@ -124,11 +137,19 @@ def export_onnx(
         front.put_before(folded.program(outputs), folded)
     program, notes = translate_net(folded, outputs, opset, shapes_with(front, folded))
     model = program.model_proto
-    names = _finish(model, folded, outputs, recipe or Recipe(name=net.graph.name))
+    recipe = replace(recipe or Recipe(name=net.graph.name), whole=whole)
+    names = _finish(model, folded, outputs, recipe)
+    levels = None
+    if inside is not None:
+        inside.put_before(model)
+        levels = inside.difference(opset)
+    scores = add_class(model, recipe, names) if classes else ""
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            written = _write(model, Path(folder) / path.name)
-            difference, blob = _compare(net, written, names, tolerance, recipe, front=front)
+            written = _write(model, Path(folder) / path.name, external)
+            difference, blob = _compare(
+                net, written, names, tolerance, recipe, front=inside or front, scores=scores
+            )
             shapes = OnnxModel(written)
             size = sum(file.stat().st_size for file in Path(folder).iterdir())
             for file in sorted(Path(folder).iterdir(), reverse=True):  # the weights first
@@ -147,6 +168,7 @@ def export_onnx(
         blob=blob,
         notes=notes,
         passes=passes,
+        levels=levels,
     )
 
 
@@ -263,11 +285,11 @@ def _name_batch(model: Any) -> None:
                 dim.dim_param = _WORD.sub(lambda m: names.get(m[0], m[0]), dim.dim_param)
 
 
-def _write(model: Any, path: Path) -> Path:
+def _write(model: Any, path: Path, external: bool = False) -> Path:
     import onnx
 
     weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if weights > MOST_INLINE:
+    if external or weights > MOST_INLINE:
         onnx.save_model(
             model, path, save_as_external_data=True, location=f"{path.name}.data",
             size_threshold=1024,
@@ -286,9 +308,10 @@ def _compare(
     path: Path,
     names: dict[str, str],
     tolerance: float,
-    recipe: Recipe | None,
+    recipe: Recipe,
     *,
-    front: Front | None,
+    front: Front | Whole | None,
+    scores: str,
 ) -> tuple[float, str]:
     """The largest difference between net and file, and its output.
 
@@ -297,6 +320,7 @@ def _compare(
     """
     model = OnnxModel(path)
     random, limits = np.random.default_rng(0), label_limits(net)
+    blobs = {front.given: front.blob} if front is not None else {}
     worst, worst_blob = 0.0, next(iter(names))
     training = net.training
     net.eval()
@@ -306,7 +330,7 @@ def _compare(
                 name: random_input(
                     random,
                     shape,
-                    sum(net.inputs[name][:1]) + more,
+                    sum(net.inputs[blobs.get(name, name)][:1]) + more,
                     recipe,
                     limits[name].classes if name in limits else None,
                 )
@@ -314,12 +338,15 @@ def _compare(
             }
             fed = dict(inputs)
             if front is not None:
-                inputs[front.blob] = front.samples(random, len(inputs[front.blob]))
-                fed[front.blob] = front.expected(inputs[front.blob])
+                count = len(fed.pop(front.given))
+                inputs[front.given] = front.samples(random, count)
+                fed[front.blob] = front.expected(inputs[front.given])
             _reset(net)
             with torch.no_grad():
                 expected = net.run(fed, list(names.values()))
             found = model.run(inputs)
+            if scores:
+                check_class(found, scores, len(recipe.labels))
             for name, blob in names.items():
                 difference, scale = distance(found[name], expected[blob])
                 if not difference <= tolerance * max(1.0, scale):
