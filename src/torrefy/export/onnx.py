@@ -244,15 +244,17 @@ def output_names(net: Net, outputs: Sequence[str]) -> list[str]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """PyTorch's exporter without its talk of packages that are not needed here."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _finish(model: Any, net: Net, outputs: Sequence[str], recipe: Recipe) -> dict[str, str]:
