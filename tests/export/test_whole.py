@@ -32,7 +32,8 @@ __all__ = ["run"]
 
 SMALL = """
 name: "small"
-layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 9 dim: 7 } } }
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 1 dim: 3 dim: 9 dim: 7 } } }
 layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
   inner_product_param { num_output: 4 weight_filler { type: "gaussian" std: 0.05 } } }
 layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }
@@ -52,20 +53,19 @@ def recipe_of(preprocessing: str, labels: tuple[str, ...] = LABELS) -> Recipe:
 
 def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     random = np.random.default_rng(seed)
-    coarse = random.integers(0, 2, (height, width, 3), np.uint8) * 255
-    return np.where(random.random((height, width, 1)) < 0.5, coarse, random.integers(0, 256, 3)).astype(np.uint8)  # fmt: skip
+    made = random.integers(0, 2, (height, width, 3), np.uint8) * 255
+    flat = random.random((height, width)) < 0.5
+    made[flat] = random.integers(0, 256, 3)
+    return made
 
 
 def seen_inside(preprocessor: Preprocessor, folder: Path) -> OnnxModel:
     """A file that gives what a net would see."""
-    net = compile_net(
-        parse_text(
-            'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 '
-            f"dim: {preprocessor.channels} dim: {preprocessor.height} dim: {preprocessor.width} }} }} }}"
-            'layer { name: "same" type: "Power" bottom: "data" top: "same" power_param { scale: 1 } }'
-        ),
-        State("test"),
-    )
+    dims = " ".join(f"dim: {n}" for n in (1, *preprocessor.shape))
+    data = f'name: "data" type: "Input" top: "data" input_param {{ shape {{ {dims} }} }}'
+    same = 'name: "same" type: "Power" bottom: "data" top: "same"'
+    text = f"layer {{ {data} }} layer {{ {same} }}"
+    net = compile_net(parse_text(text), State("test"))
     export_onnx(net, folder / "seen.onnx", recipe=Recipe("", preprocessor), whole=True)
     return OnnxModel(folder / "seen.onnx")
 
@@ -229,8 +229,7 @@ def test_operator_sets_go_from_19_to_the_newest_that_is_installed(tmp_path: Path
         ),
         (
             99,
-            "opset 99: the newest that the installed onnx and onnxruntime both know is "
-            f"{newest()}",
+            f"opset 99: the newest that the installed onnx and onnxruntime both know is {newest()}",
         ),
     ):
         with pytest.raises(ExportError) as error:

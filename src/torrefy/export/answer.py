@@ -31,7 +31,9 @@ def add_class(model: Any, recipe: Recipe, names: Mapping[str, str]) -> str:
         raise ExportError("no classes are known", hint="Give --labels FILE, a line for each.")
     if any(CLASS in (*node.input, *node.output) for node in model.graph.node):
         raise ExportError(f'the net has a blob "{CLASS}", which is what the output is to be called')
-    scores = next((name for name, blob in names.items() if blob == recipe.output), next(iter(names)))
+    scores = next(
+        (name for name, blob in names.items() if blob == recipe.output), next(iter(names))
+    )
     (given,) = (value for value in model.graph.output if value.name == scores)
     model.graph.node.extend(
         [

@@ -21,7 +21,7 @@ from torrefy import __version__
 from torrefy.data.labels import label_limits
 from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
-from torrefy.export.answer import CLASS, add_class, check_class
+from torrefy.export.answer import add_class, check_class
 from torrefy.export.front import Front, shapes_with
 from torrefy.export.opset import OPSET, check_opset
 from torrefy.export.whole import Whole
@@ -328,7 +328,7 @@ def _compare(
     net.eval()
     try:
         for more in (0, 2):
-            inputs = {
+            inputs: dict[str, NDArray[Any]] = {
                 name: random_input(
                     random,
                     shape,

@@ -14,6 +14,7 @@ import torch
 from torrefy.data.labels import label_limits
 from torrefy.data.recipe import Recipe
 from torrefy.export import onnx as writing
+from torrefy.export.opset import OPSET
 from torrefy.net.fold import fold
 from torrefy.net.net import Net
 from torrefy.runtime.session import OnnxModel
@@ -41,7 +42,7 @@ def compare_layers(
     blobs: Iterable[str] | None = None,
     *,
     recipe: Recipe | None = None,
-    opset: int = writing.OPSET,
+    opset: int = OPSET,
 ) -> list[LayerDifference]:
     """Export a net with the tops of all layers that are left of it as outputs, and compare each.
 

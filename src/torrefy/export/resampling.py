@@ -1,4 +1,4 @@
-"""Pillow's resizing and a crop of the result as ONNX nodes, for pictures of any size, to the bit."""
+"""Pillow's resizing as ONNX nodes, for pictures of any size, to the bit."""
 
 from __future__ import annotations
 
@@ -126,7 +126,9 @@ def averaged(kind: str) -> str:
     """
     if _pillow() < VERTICAL_FIRST:
         return text + _passes("xy", "resized")
-    return text + f"""
+    return (
+        text
+        + f"""
         x_less = Sub(x_old, x_new)
         y_less = Sub(y_old, y_new)
         x_twice = Mul(x_less, two)
@@ -138,6 +140,7 @@ def averaged(kind: str) -> str:
             else_branch = across () => (float[n, c, h, w] across) {{{_passes("xy", "across")}}}
         >
     """
+    )
 
 
 def _passes(order: str, made: str) -> str:

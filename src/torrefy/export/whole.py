@@ -21,7 +21,7 @@ from torrefy.net.net import Net
 from torrefy.runtime.session import OnnxModel
 
 PICTURES = "pictures"
-"""The file's input: N×H×W×3 bytes in RGB."""
+"""The file's input, NxHxWx3 bytes in RGB."""
 PREFIX = "preprocessing/"
 """What the nodes' and values' names begin with."""
 MOST_LEVELS = 0.01
@@ -191,7 +191,7 @@ class Whole:
         import onnx
         from onnx import TensorProto, helper
 
-        shape = ["batch", *self.preprocessor.shape]
+        shape: list[str | int | None] = ["batch", *self.preprocessor.shape]
         blobs = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
             for name in (self.blob, "seen")
@@ -209,7 +209,9 @@ class Whole:
             trial = OnnxModel(file)
             for size in TRIED:
                 pictures = _picture(random, 1, *size)
-                difference = np.abs(trial.run({PICTURES: pictures})["seen"] - self.expected(pictures))
+                difference = np.abs(
+                    trial.run({PICTURES: pictures})["seen"] - self.expected(pictures)
+                )
                 levels = float(difference.max()) / abs(self.preprocessor.message.scale)
                 if not levels <= MOST_LEVELS:
                     raise ExportError(
@@ -232,7 +234,8 @@ def _picture(random: np.random.Generator, count: int, height: int, width: int) -
     y, x = np.mgrid[:height, :width]
     slopes = np.stack([x * 3 + y, y * 5 - x, (x // 7 + y // 5) % 2 * 255], axis=-1)
     noise = random.integers(0, 128, (count, height, width, 3)) * (x % 3 == 0)[..., np.newaxis]
-    return ((slopes + noise) % 256).astype(np.uint8)
+    made: NDArray[np.uint8] = ((slopes + noise) % 256).astype(np.uint8)
+    return made
 
 
 def _renamed(node: Any, names: Mapping[str, str]) -> Iterator[str]:

@@ -16,7 +16,8 @@ from torrefy import __version__
 from torrefy.data.preprocess import Preprocessor
 from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
-from torrefy.export.onnx import OPSET, translate
+from torrefy.export.onnx import translate
+from torrefy.export.opset import OPSET
 from torrefy.export.whole import PICTURES, Whole
 from torrefy.features.extract import Extractor, pooled_to, reopened
 from torrefy.features.svm import ONNX, SVM, Classified
