@@ -20,7 +20,8 @@ def form_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--opset", type=int, metavar="N",
                   help="ONNX's operator set, 19 or newer.  [default: 20]")  # fmt: skip
     @click.option("--external-data", "external", is_flag=True,
-                  help="Write the weights to FILE.data, where those over 1 GiB always go.")  # fmt: skip
+                  help="Write the weights to FILE.data, where those over 1 GiB always "
+                  "go.")  # fmt: skip
     @functools.wraps(command)
     def wrapped(
         *args: Any, whole: bool, classes: bool, opset: int | None, external: bool, **rest: Any

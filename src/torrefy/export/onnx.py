@@ -296,6 +296,8 @@ def _write(model: Any, path: Path, external: bool = False) -> Path:
             model, path, save_as_external_data=True, location=f"{path.name}.data",
             size_threshold=1024,
         )  # fmt: skip
+        # onnx makes that file for its owner alone.
+        path.with_name(f"{path.name}.data").chmod(path.stat().st_mode)
     else:
         onnx.save_model(model, path)
     try:
