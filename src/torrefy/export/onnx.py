@@ -22,6 +22,8 @@ from torrefy.data.labels import label_limits
 from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
 from torrefy.export.front import Front, shapes_with
+from torrefy.export.lowering import as_exported, shape_weights
+from torrefy.export.written import free_memory, write_model
 from torrefy.net.fold import fold
 from torrefy.net.net import Net
 from torrefy.net.program import needed_nodes
@@ -120,12 +122,21 @@ def export_onnx(
         front.put_before(folded.program(outputs), folded)
     program, notes = _translate(folded, outputs, opset, shapes_with(front, folded))
     model = program.model_proto
+    for value in program.model.graph.initializers.values():
+        value.const_value = None  # the exporter's own graph outlives its program
+    shape_weights(model)
     names = _finish(model, folded, outputs, recipe or Recipe(name=net.graph.name))
+    left = sum(1 for node in folded.graph.nodes if not node.feeds)
+    del folded, program
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            written = _write(model, Path(folder) / path.name)
-            difference, blob = _compare(net, written, names, tolerance, recipe, front=front)
+            written = Path(folder) / path.name
+            _write(model, written)
+            del model
+            free_memory()
+            _check(written)
             shapes = OnnxModel(written)
+            difference, blob = _compare(net, shapes, names, tolerance, recipe, front=front)
             size = sum(file.stat().st_size for file in Path(folder).iterdir())
             for file in sorted(Path(folder).iterdir(), reverse=True):  # the weights first
                 file.replace(path.parent / file.name)
@@ -138,7 +149,7 @@ def export_onnx(
         opset=opset,
         bytes=size,
         layers=len(needed),
-        folded=len(needed) - sum(1 for n in folded.graph.nodes if not n.feeds),
+        folded=len(needed) - left,
         difference=difference,
         blob=blob,
         notes=notes,
@@ -171,7 +182,7 @@ def _translate(
 
 
 def _export(net: Net, outputs: Sequence[str], shapes: Sequence[Any], axes: Any, opset: int) -> Any:
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), as_exported(net):
         return torch.onnx.export(
             net.program(outputs),
             tuple(torch.zeros(shape) for shape in shapes),
@@ -258,7 +269,8 @@ def _name_batch(model: Any) -> None:
                 dim.dim_param = _WORD.sub(lambda m: names.get(m[0], m[0]), dim.dim_param)
 
 
-def _write(model: Any, path: Path) -> Path:
+def _write(model: Any, path: Path) -> None:
+    """Write the model, which is used up."""
     import onnx
 
     weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
@@ -268,17 +280,22 @@ def _write(model: Any, path: Path) -> Path:
             size_threshold=1024,
         )  # fmt: skip
     else:
-        onnx.save_model(model, path)
+        write_model(model, path)
+
+
+def _check(path: Path) -> None:
+    """Have ONNX's checker look at a file."""
+    import onnx
+
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"ONNX's checker refuses the file: {error}") from None
-    return path
 
 
 def _compare(
     net: Net,
-    path: Path,
+    model: OnnxModel,
     names: dict[str, str],
     tolerance: float,
     recipe: Recipe | None,
@@ -290,7 +307,6 @@ def _compare(
     Raises:
         ExportError: it is above the tolerance.
     """
-    model = OnnxModel(path)
     random, limits = np.random.default_rng(0), label_limits(net)
     worst, worst_blob = 0.0, next(iter(names))
     training = net.training

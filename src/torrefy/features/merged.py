@@ -16,6 +16,7 @@ from torrefy import __version__
 from torrefy.data.preprocess import Preprocessor
 from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
+from torrefy.export.lowering import as_exported
 from torrefy.export.onnx import OPSET, translate
 from torrefy.features.extract import Extractor, pooled_to, reopened
 from torrefy.features.svm import ONNX, SVM, Classified
@@ -102,7 +103,8 @@ def export_merged(
     (blob,) = extractor.blobs
     folded = fold(extractor.net, [blob]).cpu()
     whole = _Whole(folded.program([blob]), seen, extractor.pool).eval()
-    model_ = translate(whole, torch.zeros(2, *seen.shape), PICTURE, "features", OPSET)
+    with as_exported(folded):
+        model_ = translate(whole, torch.zeros(2, *seen.shape), PICTURE, "features", OPSET)
     merged = _merge(model_, svm)
     recipe = Recipe(svm.folder.name, _pixels(seen), SCORES, svm.classes, extractor.recipe.license)
     _finish(merged, recipe)
