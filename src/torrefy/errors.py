@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class TorrefyError(Exception):
             self.problems = tuple(message)
         super().__init__("\n".join(map(str, self.problems)))
 
-    def within(self, *, place: Place | None = None, layer: str = "") -> TorrefyError:
+    def within(self, *, place: Place | None = None, layer: str = "") -> Self:
         """The same error with place and layer filled in where they were not known yet."""
         return type(self)(
             [replace(p, place=p.place or place, layer=p.layer or layer) for p in self.problems]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from torrefy.data.preprocess import Preprocessor, read_batches
+from torrefy.data.preprocess import Preprocessor
 from torrefy.errors import DefinitionError, PictureError
 from torrefy.schema import parse_text
 
@@ -194,74 +193,3 @@ def test_a_picture_like_a_thread_is_refused_rather_than_blown_up(tmp_path: Path)
     assert str(error.value) == (
         f"{path}: the picture is 60000x2: too narrow to be resized to 6720000x224"
     )
-
-
-# --- Batches ---
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
-    """Seven pictures of one value each, 0 to 60; the second and the last are broken."""
-    paths = []
-    for i in range(7):
-        path = tmp_path / f"{i}.png"
-        Image.new("RGB", (5, 5), (10 * i,) * 3).save(path)
-        paths.append(path)
-    paths[1].write_bytes(b"no picture")
-    paths[6].unlink()
-    return paths
-
-
-def test_batches_keep_the_order_and_tell_broken_pictures_by_name(pictures: list[Path]) -> None:
-    card = preprocessor("width: 2 height: 3")
-    errors: list[PictureError] = []
-    batches = list(read_batches(pictures, card, 2, broken=errors.append))
-    assert [[path.name for path in batch.paths] for batch in batches] == [
-        ["0.png", "2.png"], ["3.png", "4.png"], ["5.png"],
-    ]  # fmt: skip
-    assert [batch.pictures.shape for batch in batches] == [(2, 3, 3, 2), (2, 3, 3, 2), (1, 3, 3, 2)]
-    assert [batch.pictures[:, 0, 0, 0].tolist() for batch in batches] == [[0, 20], [30, 40], [50]]
-    assert [str(error) for error in errors] == [
-        f"{pictures[1]}: this is not a picture",
-        f"{pictures[6]}: no such file",
-    ]
-
-
-def test_without_a_listener_the_first_broken_picture_stops(pictures: list[Path]) -> None:
-    card = preprocessor("width: 2 height: 2")
-    with pytest.raises(PictureError, match=r"1\.png: this is not a picture"):
-        list(read_batches(pictures, card, 2))
-
-
-def test_a_last_batch_is_given_even_where_the_pictures_after_it_are_broken(
-    pictures: list[Path],
-) -> None:
-    card = preprocessor("width: 2 height: 2")
-    given = list(read_batches([pictures[0], pictures[1]], card, 2, broken=lambda _: None))
-    assert [batch.paths for batch in given] == [(pictures[0],)]
-    assert list(read_batches([pictures[1]], card, broken=lambda _: None)) == []
-    assert list(read_batches([], card)) == []
-
-
-def test_reading_runs_only_a_little_ahead_of_whoever_takes_the_batches(
-    pictures: list[Path],
-) -> None:
-    card = preprocessor("width: 2 height: 2")
-    asked = 0
-
-    def endless():  # type: ignore[no-untyped-def]
-        nonlocal asked
-        while True:
-            asked += 1
-            yield pictures[0]
-
-    batches = read_batches(endless(), card, 4, workers=2)
-    next(batches)
-    assert asked <= 4 + 2 * 2 + 4
-    batches.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("pictures")]
-
-
-def test_a_batch_of_no_pictures_is_a_mistake(pictures: list[Path]) -> None:
-    with pytest.raises(ValueError, match="size must be 1 or more, found 0"):
-        list(read_batches(pictures, preprocessor("width: 2 height: 2"), 0))

@@ -102,14 +102,14 @@ def test_a_file_that_disagrees_is_not_written(
 ) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(b"what stood here before")
-    translate = exporting._translate
+    translate = exporting.translate_net
 
     def spoiled(net: Net, *rest: object) -> object:
         with torch.no_grad():
             net.params["ip1"][1].add_(torch.arange(10.0))
         return translate(net, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(exporting, "_translate", spoiled)
+    monkeypatch.setattr(exporting, "translate_net", spoiled)
     with pytest.raises(ExportError, match='blob "prob": the file differs from the net by 0'):
         export_onnx(net_of(LENET), path)
     assert path.read_bytes() == b"what stood here before"

@@ -86,6 +86,26 @@ def test_other_features_are_refused() -> None:
     assert str(caught.value) == "the index has 8 features of each picture, the query 9"
 
 
+def test_features_of_a_definition_are_searched_without_saying_how_they_were_made(
+    tmp_path: Path,
+) -> None:
+    model = make_model(tmp_path / "model")
+    make_pictures(tmp_path / "photos", each=3)
+    (tmp_path / "seen.prototxt").write_text("width: 12 height: 12 mean: 100 colour: RGB")
+    features = str(tmp_path / "f.npz")
+    line = ["features", str(model / "net.prototxt"), str(tmp_path / "photos"), "-o", features]
+    line += ["--weights", str(model / "net.caffemodel")]
+    line += ["--preprocessing", str(tmp_path / "seen.prototxt"), "--blob", "conv2"]
+    done = CliRunner().invoke(main, line)
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(
+        main, ["similar", features, str(tmp_path / "photos/rot/2 é.png"), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)["neighbours"][0]
+    assert (found["name"], found["likeness"]) == ("rot/2 é.png", pytest.approx(1, abs=1e-5))
+
+
 def test_the_command_draws_what_it_finds(tmp_path: Path) -> None:
     make_model(tmp_path / "model")
     make_pictures(tmp_path / "photos", each=5)

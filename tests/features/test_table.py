@@ -76,7 +76,10 @@ def test_other_arrays_are_refused(tmp_path: Path, arrays: dict[str, object], tol
 def test_objects_and_broken_files_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "o.npz", x=np.array([{}, {}]))
     (tmp_path / "b.npz").write_bytes(b"PK\x03\x04broken")
-    for name in ("o.npz", "b.npz"):
+    np.savez_compressed(tmp_path / "z.npz", x=np.zeros((1 << 12, 1 << 13), np.float32))
+    np.save(tmp_path / "n.npz", np.ones(3))
+    (tmp_path / "n.npz.npy").rename(tmp_path / "n.npz")
+    for name in ("o.npz", "b.npz", "z.npz", "n.npz"):
         with pytest.raises(DataError, match=r"this is no \.npz of features"):
             read_features(tmp_path / name)
     with pytest.raises(DataError, match=r"no such file"):

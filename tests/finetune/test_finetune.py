@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from PIL import Image
 
 import torrefy
+from torrefy.data.examples import examples_of
 from torrefy.data.preprocess import Preprocessor
 from torrefy.errors import TorrefyError
+from torrefy.finetune.answering import Answers
 from torrefy.finetune.finetune import Told, fine_tune
 from torrefy.finetune.options import Options
 from torrefy.finetune.phases import Phase
@@ -37,7 +40,7 @@ def test_the_run_is_a_model_that_tells_the_classes_apart(
     model: Path, photos: Path, tmp_path: Path
 ) -> None:
     done = fine_tune(model, photos, tmp_path / "run", QUICK)
-    assert done.answers[0].value[0] == 1.0
+    assert done.answers[0].value == 1.0
     for file in (tmp_path / "run", tmp_path / "run/model.onnx"):
         clf = torrefy.Classifier(file)
         assert clf.labels == ("blau ¼", "grün", "rot")
@@ -137,10 +140,60 @@ def test_a_second_phase_that_does_worse_is_not_kept(
     done = fine_tune(model, photos, tmp_path / "run", bad)
     assert done.kept.name == "1-head"
     assert done.notes == (
-        "2-all did no better on what is held out than 1-head, whose weights are kept",
+        "2-all did no better on what is held out than 1-head, which is kept: what is gained must "
+        "be more than its standard error",
+        "the weights learned from all 30 pictures; what is measured on those held out is of the "
+        "weights before, that had not seen them",
         "3 of 3 classes are learned from fewer than 10 pictures: more would help, and what is "
         "measured here is uncertain",
     )
+
+
+def test_few_pictures_are_all_learned_from_in_the_end(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    done = fine_tune(model, photos, tmp_path / "run", QUICK)
+    assert done.refitted
+    assert len((tmp_path / "run/all/train.csv").read_text().splitlines()) == 1 + 30
+    last = blobs(tmp_path / "run/all" / done.kept.name / "learned.caffemodel")["head/score"][0]
+    assert np.array_equal(blobs(done.folder / "net.caffemodel")["head/score"][0], last)
+    net = load_net(
+        done.folder / "net.prototxt", done.folder / done.kept.name / "learned.caffemodel"
+    )
+    picture = done.preprocessor(done.parts.val.picture(0, "RGB"))
+    seen = net.run({"data": torch.from_numpy(picture[None])}, [done.answer])[done.answer]
+    assert np.allclose(done.answers[0].scores[0], seen.detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "column"),
+    [(Options(refit="no"), ""), (Options(patience=3), ""), (Options(), "val")],
+)
+def test_what_is_held_out_stays_so(
+    model: Path, photos: Path, tmp_path: Path, options: Options, column: str
+) -> None:
+    lines = ["image,label,split"] if column else ["image,label"]
+    for i, file in enumerate(sorted(photos.glob("*/*.png"))):
+        part = f",{column if i % 5 == 0 else 'train'}" if column else ""
+        lines.append(f"{file.relative_to(tmp_path)},{file.parent.name}{part}")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    options = replace(options, head_epochs=2, unfreeze="none")
+    done = fine_tune(model, tmp_path / "t.csv", tmp_path / "run", options)
+    assert not done.refitted
+    assert not (tmp_path / "run/all").exists()
+    kept = blobs(tmp_path / "run/1-head/learned.caffemodel")["head/score"][0]
+    assert np.array_equal(blobs(tmp_path / "run/net.caffemodel")["head/score"][0], kept)
+
+
+def test_a_phase_is_kept_if_it_gains_more_than_its_standard_error() -> None:
+    def answers(right: int, wrong: int) -> Answers:
+        told = np.asarray([[0.1, 0.9]] * right + [[0.9, 0.1]] * wrong, np.float32)
+        pictures = [np.zeros((4, 4, 3), np.uint8)] * len(told)
+        return Answers("val", examples_of(pictures, [1] * (len(told) - 1) + [0]), told)
+
+    assert not answers(12, 8).beat(answers(11, 9))  # 1 of 1 that differ: no more than √1
+    assert answers(13, 7).beat(answers(11, 9))
+    assert not answers(11, 9).beat(answers(13, 7))
 
 
 def test_gradual_unfreezing_goes_from_the_end_to_the_beginning(
@@ -217,7 +270,7 @@ def test_options_reach_the_losses(model: Path, photos: Path, tmp_path: Path) -> 
 
 def test_what_was_loaded_is_told(model: Path, photos: Path, tmp_path: Path) -> None:
     done = fine_tune(model, photos, tmp_path / "run", Options(head_epochs=1, unfreeze="none"))
-    assert str(done.loaded) == "3 copied; 2 anew (head/standard, head/score); 1 unused (fc)"
+    assert str(done.loaded) == "3 copied; 1 anew (head/score); 1 unused (fc)"
 
 
 def test_renamed_and_misfit_layers(model: Path, photos: Path, tmp_path: Path) -> None:
@@ -308,6 +361,8 @@ def test_wrong_options_are_told(model: Path, photos: Path, tmp_path: Path) -> No
     assert not run.exists()
     with pytest.raises(TorrefyError, match=r'balance can.t be "weight". Did you mean "weights"'):
         Options(balance="weight")
+    with pytest.raises(TorrefyError, match=r"patience ends a phase by pictures that are held out"):
+        Options(refit="yes", patience=3)
     with pytest.raises(TorrefyError, match=r"held_out must be above 0 and below 1, found 1"):
         Options(held_out=1.0)
 
@@ -350,7 +405,7 @@ def test_a_run_is_finetuned_again(model: Path, photos: Path, tmp_path: Path) -> 
     options = Options(head_epochs=8, unfreeze="none")
     fine_tune(model, photos, tmp_path / "one", options)
     done = fine_tune(tmp_path / "one", photos, tmp_path / "two", options)
-    assert done.graft.blob == "head/standard"
+    assert done.graft.blob == "head/length"
     assert done.answer == "head2/prob"
-    assert done.answers[0].value[0] == 1.0
+    assert done.answers[0].value == 1.0
     assert torrefy.Classifier(tmp_path / "two").labels == ("blau ¼", "grün", "rot")

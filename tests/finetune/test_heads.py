@@ -107,7 +107,7 @@ def test_numbers_are_learned_in_their_own_units(model: Path, tmp_path: Path) -> 
     answers = done.answers[0]
     assert np.abs(answers.scores - answers.examples.targets).mean() < 10
     layers = {one.name: one.blobs for one in read_weights(done.folder / "net.caffemodel").layers}
-    targets = done.parts.train.targets
+    targets = done.parts.learned.targets
     assert layers["head/units"][0] == pytest.approx(targets.std(0), rel=1e-5)
     assert layers["head/units"][1] == pytest.approx(targets.mean(0), rel=1e-5)
 
@@ -146,7 +146,7 @@ def test_heads_of_classes_tell_them_apart(
     model: Path, photos: Path, tmp_path: Path, name: str
 ) -> None:
     options = Options(head=name, head_epochs=30, unfreeze="none")
-    assert fine_tune(model, photos, tmp_path / "run", options).answers[0].value[0] == 1.0
+    assert fine_tune(model, photos, tmp_path / "run", options).answers[0].value == 1.0
 
 
 def test_a_margin_makes_the_labels_cosine_smaller() -> None:

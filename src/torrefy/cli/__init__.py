@@ -30,6 +30,7 @@ COMMANDS = {
     "features": "Take features of pictures.",
     "similar": "Find the pictures that are most like one.",
     "svm": "Fit classifiers to features, and use them.",
+    "convert": "Convert a Caffe net to ONNX.",
     "export": "Write a net with its weights as an ONNX file.",
     "data": "Fetch and build databases, compute statistics, and look at them.",
     "weights": "Show, convert and compare files of weights.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 MOST_DIFFERENCE = 1e-4
 DATASET = "textures"
 LEAST_RIGHT = 0.95
+SETTINGS = "finetune.json"
+"""What a run was asked for; named here so that the command line needn't import torch."""
 
 
 @click.command(epilog="\b\nExample:\n  torrefy demo\n  torrefy demo efficientnet_lite0 -o tour")
@@ -35,7 +38,7 @@ def command(*, model: str, output: str, as_json: bool) -> None:
     """
     folder = Path(output)
     run = folder / "run"
-    if run.exists() and not (run / "finetune.json").exists():
+    if run.exists() and not _earlier(run, folder / DATASET):
         raise TorrefyError(f"{run} is something else", hint="Choose another folder by -o.")
     seen = _photograph(model, as_json)
     shutil.rmtree(run, ignore_errors=True)
@@ -55,6 +58,15 @@ def command(*, model: str, output: str, as_json: bool) -> None:
         _print_textures(outcome, answers, right)
     if right < LEAST_RIGHT * len(answers):
         raise TorrefyError(f"{right} of {len(answers)} textures are right, fewer than 95 %")
+
+
+def _earlier(run: Path, pictures: Path) -> bool:
+    """Whether a folder is an earlier demo's run: one that learned from these pictures."""
+    try:
+        asked = json.loads((run / SETTINGS).read_bytes())["asked"]
+        return bool(Path(asked["data"]).resolve() == pictures.resolve())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _photograph(model: str, quiet: bool) -> dict[str, Any]:

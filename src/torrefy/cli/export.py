@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from torrefy.cli.definition import is_zoo_name, state_options
-from torrefy.cli.output import json_option, one_line, print_json
+from torrefy.cli.output import console, json_option, one_line, print_json
 from torrefy.errors import TorrefyError
 
 if TYPE_CHECKING:
     from torrefy.data.recipe import Recipe
     from torrefy.export.front import Front
     from torrefy.export.onnx import ExportReport
+    from torrefy.export.parity import LayerDifference
     from torrefy.net.net import Net
+    from torrefy.net.passes.plan import PassResult
 
 
 @click.command(
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 @click.option("--fresh", multiple=True, metavar="LAYER",
               help="A layer (or pattern) that the weights may have nothing for.")  # fmt: skip
 @click.option("--no-weights", is_flag=True, help="Export the values that the fillers make.")
+@click.option("--explain", is_flag=True, help="Tell what became of each layer that is gone.")
+@click.option("--parity", type=click.Choice(["layers"]),
+              help="Compare each layer with PyTorch and name the first that departs.")  # fmt: skip
 @click.option("--tolerance", type=click.FloatRange(0), default=1e-4, show_default=True,
               help="The largest difference allowed between PyTorch and ONNX Runtime.")  # fmt: skip
 @state_options
@@ -55,19 +61,24 @@ def command(
     layer: str,
     fresh: tuple[str, ...],
     no_weights: bool,
+    explain: bool,
+    parity: str | None,
     tolerance: float,
     as_json: bool,
     **state: Any,
 ) -> None:
     """Write a net with its weights as an ONNX file.
 
-    DEFINITION is a prototxt, WEIGHTS its .caffemodel; or give a zoo model's NAME alone. The file
-    is folded for inference, takes any batch size, is run in ONNX Runtime beside the net in
-    PyTorch on random inputs, and written only if the two agree.
+    DEFINITION is a prototxt, WEIGHTS its .caffemodel; or give a zoo model's NAME alone. Of a net
+    for training its net for inference is taken: data layers become inputs, losses scores. The file
+    is folded, takes any batch size, is run in ONNX Runtime beside the net in PyTorch on random
+    inputs, and written only if the two agree.
     """
-    from torrefy.export.onnx import export_onnx
     from torrefy.weights.load import load_net
 
+    if parity and statistics:
+        raise click.UsageError("--parity layers knows no --with-statistics")
+    deployed: PassResult | None = None
     net: Net
     recipe: Recipe
     if weights is None and is_zoo_name(model):
@@ -81,16 +92,72 @@ def command(
     else:
         if weights is None and not no_weights and Path(model).is_file():
             raise click.UsageError("give the weights too, or --no-weights")
-        net = load_net(model, weights, fresh=fresh, **state)
-        recipe = _recipe(net, preprocessing, labels, blobs or list(net.outputs))
+        net, blobs, deployed = loaded(model, weights, blobs, fresh, state)
+        recipe = recipe_for(net, preprocessing, labels, blobs or list(net.outputs))
     front = _front(net, statistics, layer) if statistics else None
+    write(
+        net, output, blobs, recipe, front=front, deployed=deployed, tolerance=tolerance,
+        explain=explain, layers=parity == "layers", as_json=as_json,
+    )  # fmt: skip
+
+
+def loaded(
+    model: str, weights: str | None, blobs: tuple[str, ...], fresh: Sequence[str],
+    state: dict[str, Any],
+) -> tuple[Net, tuple[str, ...], PassResult | None]:  # fmt: skip
+    """A net for inference, its outputs (empty: all), and how it was derived from one for training.
+
+    Where blobs are named the net stays as it is defined.
+    """
+    from torrefy.graph import state_of
+    from torrefy.net.deploy import deploy
+    from torrefy.schema import upgrade
+    from torrefy.weights.load import load_net, read_net
+
+    if blobs or state["phase"] != "test":
+        return load_net(model, weights, fresh=fresh, **state), blobs, None
+    definition = upgrade(read_net(model))
+    phase = state_of(definition.message, "test", state["level"], state["stages"])
+    shapes, allowed = state["shapes"], state["allow_python"]
+    deployed = deploy(definition, phase, shapes=shapes, allow_python=allowed)
+    if deployed is None:
+        return load_net(definition, weights, fresh=fresh, **state), blobs, None
+    net = load_net(deployed.definition, weights, fresh=fresh, allow_python=allowed)
+    return net, deployed.outputs, deployed.result
+
+
+def write(
+    net: Net,
+    output: str,
+    blobs: tuple[str, ...],
+    recipe: Recipe,
+    *,
+    front: Front | None = None,
+    deployed: PassResult | None = None,
+    tolerance: float = 1e-4,
+    explain: bool = False,
+    layers: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Export a net, and print what it became."""
+    from torrefy.export.onnx import export_onnx
+
+    compared: list[LayerDifference] = []
+    if layers:
+        from torrefy.export.parity import compare_layers
+
+        compared = compare_layers(net, blobs or None, recipe=recipe)
+        if not as_json:
+            _print_layers(compared, tolerance)
     report = export_onnx(
         net, output, blobs=blobs or None, recipe=recipe, front=front, tolerance=tolerance
     )
+    if deployed is not None:
+        report = replace(report, passes=(deployed, *report.passes))
     if as_json:
-        print_json(_as_json(report))
+        print_json(_as_json(report, compared, tolerance))
     else:
-        _print(report)
+        _print(report, explain)
 
 
 def _front(net: Net, definition: str, layer: str) -> Front:
@@ -101,9 +168,10 @@ def _front(net: Net, definition: str, layer: str) -> Front:
     return Front(find_layer(upgrade(read_text(definition)), "test", layer, normalised=True), net)
 
 
-def _recipe(
+def recipe_for(
     net: Net, preprocessing: str | None, labels: str | None, blobs: Sequence[str]
 ) -> Recipe:
+    """What travels with a file: preprocessing and classes, read from files."""
     from torrefy.data.preprocess import MESSAGE, Preprocessor
     from torrefy.data.recipe import Recipe
     from torrefy.layers.base import shape_text
@@ -128,7 +196,18 @@ def _recipe(
     return Recipe(name=net.graph.name, preprocessor=preprocessor, labels=names)
 
 
-def _print(report: ExportReport) -> None:
+def _print(report: ExportReport, explain: bool) -> None:
+    from torrefy.net.fold import PASSES
+
+    summaries = {each.name: each.summary for each in PASSES}
+    for result in report.passes:
+        if not result.changes:
+            continue
+        told = summaries.get(result.name, "derive the net for inference")
+        count = len(result.changes)
+        click.echo(one_line(f"{result.name}: {told}: {count} layer{'s' * (count > 1)}"))
+        for change in result.changes if explain else ():
+            click.echo(one_line(f"  {change.layer} ({change.type}): {change.what}"))
     for what, blobs in (("input", report.inputs), ("output", report.outputs)):
         for name, shape in blobs.items():
             click.echo(one_line(f"{what} {name}: {'x'.join(map(str, shape))}"))
@@ -145,8 +224,34 @@ def _print(report: ExportReport) -> None:
     click.echo(one_line(f"wrote {report.path}"))
 
 
-def _as_json(report: ExportReport) -> dict[str, Any]:
+def _print_layers(compared: Sequence[LayerDifference], tolerance: float) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("layer", overflow="fold")
+    table.add_column("type")
+    table.add_column("blob", overflow="fold")
+    for name in ("difference", "largest"):
+        table.add_column(name, justify="right")
+    for one in compared:
+        numbers = f"{one.difference:.2e}", f"{one.largest:.4g}"
+        table.add_row(one_line(one.layer), one.type, one_line(one.blob), *numbers)
+    console().print(table)
+    first = next((one for one in compared if one.departs(tolerance)), None)
+    if first is None:
+        click.echo(f"no layer departs from PyTorch by more than {tolerance:g}")
+    else:
+        click.echo(one_line(f"the first that departs from PyTorch is {first.layer}"))
+
+
+def _as_json(
+    report: ExportReport, compared: Sequence[LayerDifference], tolerance: float
+) -> dict[str, Any]:
+    layers = {
+        "layers_compared": [asdict(one) | {"departs": one.departs(tolerance)} for one in compared]
+    }
     return {
+        **(layers if compared else {}),
         "ok": True,
         "file": str(report.path),
         "inputs": {name: list(shape) for name, shape in report.inputs.items()},
@@ -158,4 +263,5 @@ def _as_json(report: ExportReport) -> dict[str, Any]:
         "difference": report.difference,
         "difference_blob": report.blob,
         "notes": list(report.notes),
+        "passes": [asdict(result) for result in report.passes],
     }

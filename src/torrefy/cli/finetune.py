@@ -62,6 +62,9 @@ MOST_BAD = 10
               help="End a phase after N tests in a row without gain.")  # fmt: skip
 @click.option("--held-out", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               default=0.2, show_default=True, help="The share that is held out.")  # fmt: skip
+@click.option("--refit", type=click.Choice(["auto", "yes", "no"]), default="auto",
+              show_default=True, help="Learn again from all pictures in the end; auto: if there "
+              "are no more than 2,000 and nothing says what is held out.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
               help="Of the division, first values, order and augmentation.")  # fmt: skip
 @click.option("--no-cache", is_flag=True,
@@ -107,8 +110,9 @@ def command(
     class` lines, a table (.csv, .tsv, .jsonl) or an LMDB.
 
     First the head alone learns, on features of the frozen net that are computed once; then the net
-    learns, too, at smaller rates. The weights that do best on the pictures held out are kept. The
-    folder is a model for all other commands, and holds model.onnx and report.html.
+    learns, too, at smaller rates. What does best on the pictures held out is kept, and learns again
+    from all where they are few. The folder is a model for all other commands, and holds model.onnx
+    and report.html.
     """
     from torrefy.finetune.finetune import fine_tune
     from torrefy.finetune.options import Options

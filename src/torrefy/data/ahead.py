@@ -1,13 +1,14 @@
-"""Examples read ahead by threads, as a net sees them."""
+"""Pictures read ahead by threads, as a net sees them."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from os import cpu_count
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from torrefy.errors import PictureError, RecordError, TorrefyError
 
 if TYPE_CHECKING:
     from torrefy.data.augment.versions import Versions
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 BATCH = 32
 """Pictures that go through a net together."""
@@ -37,6 +41,48 @@ class Read:
     """Of the others why."""
 
 
+def made_ahead(
+    items: Iterable[Item],
+    make: Callable[[Item], Made],
+    size: int = BATCH,
+    workers: int | None = None,
+) -> Iterator[list[tuple[Item, Made]]]:
+    """What is made of items by threads, in their order, `size` at a time; the last may be fewer.
+
+    While one batch is used the next one is made, and no more: of endless items a few are asked for.
+    What `make` raises is raised here, in the item's turn.
+
+    Args:
+        items: what something is made of.
+        make: makes it; several threads call it at once.
+        size: how many there are in a batch.
+        workers: threads (Pillow decodes and resizes outside Python's lock); None: one for each
+            processor, at most 8.
+    """
+    if size < 1:
+        raise ValueError(f"size must be 1 or more, found {size}")
+    workers = workers or min(8, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
+    waiting: deque[tuple[Item, Future[Made]]] = deque()
+    left = iter(items)
+
+    def ask(count: int) -> None:
+        for item in islice(left, count):
+            waiting.append((item, pool.submit(make, item)))
+
+    try:
+        ask(size + 2 * workers)
+        while waiting:
+            batch: list[tuple[Item, Made]] = []
+            while waiting and len(batch) < size:
+                item, future = waiting.popleft()
+                ask(1)
+                batch.append((item, future.result()))
+            yield batch
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def read_ahead(
     examples: Examples,
     preprocessor: Preprocessor,
@@ -54,8 +100,6 @@ def read_ahead(
         size: how many there are in a batch; the last may have fewer.
         versions: what is made of each, V and then its channels; None: it alone.
     """
-    workers = min(8, cpu_count() or 1)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
 
     def made(index: int) -> NDArray[np.float32] | TorrefyError:
         try:
@@ -66,26 +110,15 @@ def read_ahead(
         except (PictureError, RecordError) as error:
             return error.within(place=examples.place(index))
 
-    waiting: deque[tuple[int, Future[NDArray[np.float32] | TorrefyError]]] = deque()
-    left = iter(rows)
-    try:
-        while True:
-            while len(waiting) < size + 2 * workers and (row := next(left, None)) is not None:
-                waiting.append((row, pool.submit(made, row)))
-            if not waiting:
-                return
-            count = min(size, len(waiting))
-            yield _read([waiting.popleft() for _ in range(count)], preprocessor, versions)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for batch in made_ahead(rows, made, size):
+        yield _read(batch, preprocessor, versions)
 
 
 def _read(
-    batch: Sequence[tuple[int, Future[NDArray[np.float32] | TorrefyError]]],
+    found: Sequence[tuple[int, NDArray[np.float32] | TorrefyError]],
     preprocessor: Preprocessor,
     versions: Versions | None,
 ) -> Read:
-    found = [(row, future.result()) for row, future in batch]
     good = [(row, one) for row, one in found if not isinstance(one, TorrefyError)]
     bad = {row: one for row, one in found if isinstance(one, TorrefyError)}
     shape = preprocessor.shape if versions is None else (len(versions), *preprocessor.shape)

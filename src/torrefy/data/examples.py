@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torrefy.data.pictures import grey_of, read_picture
+from torrefy.data.pictures import decode_picture, grey_of, read_picture
 from torrefy.data.sources.datum import DatumSource, read_datum
 from torrefy.data.sources.image_list import named_at
 from torrefy.errors import DataError, PictureError, Place, RecordError
@@ -120,6 +120,28 @@ def _coloured(picture: NDArray[np.uint8], colour: str) -> NDArray[np.uint8]:
     if colour != "GRAY" and picture.shape[2] == 1:
         return np.repeat(picture, 3, axis=2)
     return np.ascontiguousarray(picture[..., ::-1] if colour == "BGR" else picture)
+
+
+def pixels_of(picture: Any, index: int, colour: str, origin: str = "pictures") -> NDArray[np.uint8]:
+    """A picture that a program has in memory as H×W×C bytes in the order of `colour`.
+
+    Args:
+        picture: a file's bytes; an array of bytes, H×W×3 in RGB, H×W×1 or H×W; or Pillow's.
+        index: its number, for errors.
+        colour: "RGB", "BGR" or "GRAY".
+        origin: what errors call all of them.
+
+    Raises:
+        PictureError: a file's bytes, or Pillow's picture of a file, can't be read.
+        DataError: it is something else.
+    """
+    place = Place(f"{origin}[{index}]")
+    if isinstance(picture, bytes):
+        return decode_picture(picture, place, colour)
+    try:
+        return _coloured(_array(picture, index, Place(origin)), colour)
+    except OSError as error:  # Pillow reads a file when its pixels are asked for
+        raise PictureError(f"the picture is broken: {error}", place=place) from None
 
 
 def examples_of(pictures: Any, labels: Any = None, *, origin: str = "X") -> Examples:

@@ -36,6 +36,9 @@ FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM",
 MOST_STREAMED = 256 << 20
 """The most bytes that are taken from a pipe; a file's size is only bounded by its pixels."""
 
+PIECE = 1 << 16
+"""Characters of a list of names that are read at once."""
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,7 +52,12 @@ _TURNS = {
 
 
 def find_pictures(names: Iterable[Path | str], listed: TextIO | None = None) -> list[Path]:
-    """The files that names stand for, in the order of the names; what is named twice stays twice.
+    """The files that `each_picture` gives, in a list."""
+    return list(each_picture(names, listed))
+
+
+def each_picture(names: Iterable[Path | str], listed: TextIO | None = None) -> Iterator[Path]:
+    """The files that names stand for, in the order of the names; what is named twice comes twice.
 
     A folder stands for the pictures in it and below it, sorted, hidden ones left out; links to
     folders are not followed. `*`, `?`, `[…]` and `**` stand for what they match, sorted, unless a
@@ -58,18 +66,32 @@ def find_pictures(names: Iterable[Path | str], listed: TextIO | None = None) -> 
 
     A name that leads to nothing is kept: `read_picture` says what is wrong with it, so that one
     bad name doesn't stop the others.
+
+    Names are looked for as they are asked for: of a list its next lines are held, of a tree the
+    names in the folders from its root to where it is.
     """
-    found: list[Path] = []
     for name in names:
         if str(name) == "-" and listed is not None:
-            text = listed.read()
-            lines = text.split("\0") if "\0" in text else text.splitlines()
-            for line in lines:
-                if line.strip():
-                    found.extend(_stands_for(line))
+            for line in _listed(listed):
+                yield from _stands_for(line)
         else:
-            found.extend(_stands_for(str(name)))
-    return found
+            yield from _stands_for(str(name))
+
+
+def _listed(listed: TextIO) -> Iterator[str]:
+    """The names in a list, read a piece at a time."""
+    rest, separator = "", ""
+    while piece := listed.read(PIECE):
+        # Names from `find -print0` are far shorter than a piece: the first one tells.
+        separator = separator or ("\0" if "\0" in piece else "\n")
+        *whole, rest = (rest + piece).split(separator)
+        yield from filter(None, map(_name, whole))
+    if _name(rest):
+        yield _name(rest)
+
+
+def _name(line: str) -> str:
+    return line.removesuffix("\r") if line.strip() else ""
 
 
 def _stands_for(name: str) -> Iterator[Path]:
@@ -83,23 +105,53 @@ def _stands_for(name: str) -> Iterator[Path]:
     yield from _inside(path)
 
 
-def _inside(path: Path) -> list[Path]:
+def _inside(path: Path) -> Iterator[Path]:
     """A folder's pictures; a file is its own. A folder that holds or shows none is kept."""
     if not path.is_dir():
-        return [path]
-    found: list[Path] = []
+        yield path
+        return
+    empty = True
+    waiting = [iter(_shown(path))]
+    while waiting:
+        found, is_folder = next(waiting[-1], (None, False))
+        if found is None:
+            waiting.pop()
+        elif is_folder:
+            waiting.append(iter(_shown(found)))
+        else:
+            empty = False
+            yield found
+    if empty:
+        yield path
 
-    def closed(error: OSError) -> None:
-        found.append(Path(error.filename))
 
-    for folder, folders, files in os.walk(path, onerror=closed):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found.extend(
-            Path(folder, name)
-            for name in files
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES)
-        )
-    return sorted(found) or [path]
+def _shown(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """What a folder holds, sorted: pictures, and folders, which are marked; itself if closed."""
+    try:
+        with os.scandir(folder) as entries:
+            # Names alone: entries would take five times the memory.
+            names = [e.name + "/" * _is_folder(e) for e in entries if _is_shown(e)]
+    except OSError:
+        yield folder, False
+        return
+    names.sort(key=lambda name: name.removesuffix("/"))
+    for name in names:
+        yield folder / name.removesuffix("/"), name.endswith("/")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_shown(entry: os.DirEntry[str]) -> bool:
+    if entry.name.startswith("."):
+        return False
+    if _is_folder(entry):
+        return not entry.is_symlink()
+    return entry.name.lower().endswith(SUFFIXES)
 
 
 def read_picture(

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,66 +191,6 @@ class Preprocessor:
             return self(picture) if versions is None else self.versions(picture, versions)
         except PictureError as error:
             raise error.within(place=Place(str(path))) from None
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some pictures, ready for a net."""
-
-    paths: tuple[Path, ...]
-    pictures: NDArray[np.float32]
-    """N, C, H, W, or N, V, C, H, W of V versions; in the order of `paths`."""
-
-
-def read_batches(
-    paths: Iterable[Path | str],
-    preprocessor: Preprocessor,
-    size: int = 32,
-    *,
-    broken: Callable[[PictureError], None] | None = None,
-    workers: int | None = None,
-    versions: Versions | None = None,
-) -> Iterator[Batch]:
-    """Read pictures in their order, a few threads ahead of whoever takes the batches.
-
-    Args:
-        paths: the picture files.
-        preprocessor: what is done to each.
-        size: pictures to a batch; the last batch may have fewer.
-        broken: called with the error of each picture that can't be read, in order; such a
-            picture is in no batch. Without it the first broken picture's error is raised.
-        workers: threads (Pillow decodes and resizes outside Python's lock); by default one for
-            each processor, at most 8.
-        versions: what is made of each picture; None: it alone.
-    """
-    if size < 1:
-        raise ValueError(f"size must be 1 or more, found {size}")
-    workers = workers or min(8, os.cpu_count() or 1)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
-    ahead: deque[tuple[Path, Future[NDArray[np.float32]]]] = deque()
-    queue = iter(paths)
-
-    def submit(count: int) -> None:
-        for _, path in zip(range(count), queue, strict=False):
-            ahead.append((Path(path), pool.submit(preprocessor.read, path, versions)))
-
-    try:
-        submit(size + 2 * workers)
-        read: list[tuple[Path, NDArray[np.float32]]] = []
-        while ahead:
-            path, future = ahead.popleft()
-            submit(1)
-            try:
-                read.append((path, future.result()))
-            except PictureError as error:
-                if broken is None:
-                    raise
-                broken(error)
-            if len(read) == size or (read and not ahead):
-                yield Batch(tuple(p for p, _ in read), np.stack([values for _, values in read]))
-                read = []
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _channels(message: Any) -> int:

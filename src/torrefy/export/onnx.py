@@ -24,8 +24,9 @@ from torrefy.errors import ExportError, Place, TorrefyError
 from torrefy.export.front import Front, shapes_with
 from torrefy.export.lowering import as_exported, shape_weights
 from torrefy.export.written import free_memory, write_model
-from torrefy.net.fold import fold
+from torrefy.net.fold import fold_and_tell
 from torrefy.net.net import Net
+from torrefy.net.passes.plan import PassResult
 from torrefy.net.program import needed_nodes
 from torrefy.runtime.session import OnnxModel, Shape
 
@@ -60,6 +61,8 @@ class ExportReport:
     blob: str
     """The output that has it."""
     notes: tuple[str, ...] = ()
+    passes: tuple[PassResult, ...] = ()
+    """What each pass over the net did."""
 
 
 def export_onnx(
@@ -117,10 +120,11 @@ def export_onnx(
         raise ExportError(f"there is no folder {path.parent}", place=place)
     if front is not None and recipe is not None:
         front.check(recipe)
-    folded = fold(net, outputs).cpu()
+    folded, passes = fold_and_tell(net, outputs)
+    folded = folded.cpu()
     if front is not None:
         front.put_before(folded.program(outputs), folded)
-    program, notes = _translate(folded, outputs, opset, shapes_with(front, folded))
+    program, notes = translate_net(folded, outputs, opset, shapes_with(front, folded))
     model = program.model_proto
     for value in program.model.graph.initializers.values():
         value.const_value = None  # the exporter's own graph outlives its program
@@ -153,10 +157,11 @@ def export_onnx(
         difference=difference,
         blob=blob,
         notes=notes,
+        passes=passes,
     )
 
 
-def _translate(
+def translate_net(
     net: Net, outputs: Sequence[str], opset: int, inputs: Mapping[str, Sequence[int]]
 ) -> tuple[Any, tuple[str, ...]]:
     """PyTorch's exporter at work: with any batch size if the net takes any, else with its own."""
@@ -188,7 +193,7 @@ def _export(net: Net, outputs: Sequence[str], shapes: Sequence[Any], axes: Any, 
             tuple(torch.zeros(shape) for shape in shapes),
             dynamo=True,
             input_names=list(net.inputs),
-            output_names=_output_names(net, outputs),
+            output_names=output_names(net, outputs),
             dynamic_shapes=axes,
             opset_version=opset,
             verbose=False,
@@ -220,7 +225,7 @@ def translate(module: torch.nn.Module, sample: Tensor, given: str, made: str, op
     return program.model_proto
 
 
-def _output_names(net: Net, outputs: Sequence[str]) -> list[str]:
+def output_names(net: Net, outputs: Sequence[str]) -> list[str]:
     """The outputs' names; an input that is overwritten in place can't have one name for both."""
     return [f"{name}_out" if name in net.graph.inputs else name for name in outputs]
 
@@ -253,7 +258,7 @@ def _finish(model: Any, net: Net, outputs: Sequence[str], recipe: Recipe) -> dic
     for key, value in recipe.to_metadata().items():
         model.metadata_props.add(key=key, value=value)
     _name_batch(model)
-    return dict(zip(_output_names(net, outputs), outputs, strict=True))
+    return dict(zip(output_names(net, outputs), outputs, strict=True))
 
 
 def _name_batch(model: Any) -> None:
@@ -314,7 +319,7 @@ def _compare(
     try:
         for more in (0, 2):
             inputs = {
-                name: _random(
+                name: random_input(
                     random,
                     shape,
                     sum(net.inputs[name][:1]) + more,
@@ -332,7 +337,7 @@ def _compare(
                 expected = net.run(fed, list(names.values()))
             found = model.run(inputs)
             for name, blob in names.items():
-                difference, scale = _distance(found[name], expected[blob])
+                difference, scale = distance(found[name], expected[blob])
                 if not difference <= tolerance * max(1.0, scale):
                     raise ExportError(
                         f'blob "{blob}": the file differs from the net by {difference:.3g} where '
@@ -355,7 +360,7 @@ def _reset(net: Net) -> None:
         layer.reset()
 
 
-def _random(
+def random_input(
     random: np.random.Generator,
     shape: Shape,
     batch: int,
@@ -374,7 +379,7 @@ def _random(
     return (random.standard_normal(dims) * spread).astype(np.float32)
 
 
-def _distance(found: NDArray[Any], expected: Tensor) -> tuple[float, float]:
+def distance(found: NDArray[Any], expected: Tensor) -> tuple[float, float]:
     """The largest difference, and the largest value that is expected."""
     wanted = expected.double().cpu().numpy()
     if found.shape != wanted.shape:

@@ -18,6 +18,7 @@ from torrefy import __version__
 from torrefy.data.ahead import BATCH, read_ahead
 from torrefy.data.collect import read_examples
 from torrefy.data.examples import Examples
+from torrefy.data.preprocess import Preprocessor
 from torrefy.errors import DataError, ExportError, Place, TorrefyError, did_you_mean
 from torrefy.export.onnx import export_onnx
 from torrefy.features.table import Features
@@ -25,6 +26,7 @@ from torrefy.net.backbone import default_blob
 from torrefy.runtime.session import OnnxModel
 from torrefy.train.execution import Execution
 from torrefy.weights.load import load_net
+from torrefy.zoo.cards import zoo_names
 from torrefy.zoo.model import Model, find_model
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class Extractor:
         precision: str = "fp32",
         float16: bool = False,
         weights: str | Path | None = None,
-        preprocessing: str | Path | None = None,
+        preprocessing: str | Path | Preprocessor | None = None,
     ) -> None:
         """Open the model.
 
@@ -162,7 +164,10 @@ class Extractor:
     def origin(self) -> dict[str, Any]:
         """Where its features come from: what must be the same to make more of them."""
         digest = hashlib.sha256(self.model.weights.read_bytes()).hexdigest()
+        given = self.settings["weights"]
+        file = {} if given is None else {"weights_file": str(Path(given).resolve())}
         return {
+            **file,
             "torrefy": __version__,
             "model": self.named,
             "weights": digest,
@@ -216,7 +221,9 @@ def placed(examples: Examples) -> dict[str, str]:
 
 def _called(model: str | Path) -> str:
     """What a model is called wherever it is asked for: a folder or file by its whole path."""
-    return str(Path(model).resolve()) if Path(model).exists() else str(model)
+    if str(model) in zoo_names() or not Path(model).exists():
+        return str(model)
+    return str(Path(model).resolve())
 
 
 def reopened(
@@ -228,7 +235,7 @@ def reopened(
         origin: where those come from, as `Extractor.origin` says it.
         blob: the blob.
         model: the net; None: the one that made them.
-        opened: weights and preprocessing of a .prototxt.
+        opened: weights and preprocessing, where they aren't those that made them.
 
     Raises:
         TorrefyError: the net isn't known or to be had, or has other weights now.
@@ -236,6 +243,10 @@ def reopened(
     name = model if model is not None else origin.get("model")
     if not name:
         raise DataError("nothing says which net made the features", hint="Give --model.")
+    if model is None and origin.get("weights_file") is not None:
+        opened.setdefault("weights", str(origin["weights_file"]))
+    if origin.get("preprocessing") and opened.get("preprocessing") is None:
+        opened["preprocessing"] = Preprocessor.from_text(str(origin["preprocessing"]))
     versions = str(origin.get("versions") or "")
     found = Extractor(
         str(name), [blob], pool=str(origin.get("pool", "avg")),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from torrefy.data.create import write_lmdb
+from torrefy.data.parquet import pyarrow
 from torrefy.data.sources.datum import DatumSource
 from torrefy.data.sources.lmdb import LMDBSource
 from torrefy.errors import DataError, Place, TorrefyError
@@ -160,7 +161,7 @@ def _read_h5(path: Path) -> Features:
 
 
 def _write_parquet(path: Path, features: Features) -> None:
-    arrow, parquet = _arrow()
+    arrow, parquet = pyarrow()
     names = list(features.arrays)
     meta = {"torrefy": _origin(features), "classes": json.dumps(features.classes)}
     writer: Any = None
@@ -190,7 +191,7 @@ def _write_parquet(path: Path, features: Features) -> None:
 
 
 def _read_parquet(path: Path) -> Features:
-    arrow, parquet = _arrow()
+    arrow, parquet = pyarrow()
     place = Place(str(path))
     held: dict[str, Any] = {}
     try:
@@ -216,17 +217,6 @@ def _read_parquet(path: Path) -> Features:
         return features_of(held)
     except TorrefyError as error:
         raise error.within(place=place) from None
-
-
-def _arrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(
-            "Parquet needs pyarrow", hint="pip install 'torrefy[parquet]' brings it."
-        ) from None
-    return pyarrow, pyarrow.parquet
 
 
 # --- LMDB ---

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
 
 from torrefy.errors import DataError, Place, TorrefyError, did_you_mean
 from torrefy.features.table import Features
@@ -293,9 +294,7 @@ def _temperature(decisions: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     losses = []
     grid = np.geomspace(0.01, 100, 201)
     for one in grid:
-        scaled = decisions / one
-        scaled -= scaled.max(1, keepdims=True)
-        logs = scaled - np.log(np.exp(scaled).sum(1, keepdims=True))
+        logs = log_softmax(decisions / one, axis=1)
         own = logs[np.arange(count), y]
         others = (logs.sum(1) - own) / (classes - 1)
         losses.append(-float(((1 - left) * own + left * others).mean()))
@@ -303,10 +302,7 @@ def _temperature(decisions: NDArray[np.float64], y: NDArray[np.int64]) -> float:
 
 
 def _softmax(decisions: NDArray[np.float64], temperature: float) -> NDArray[np.float32]:
-    scaled = decisions / temperature
-    scaled = np.exp(scaled - scaled.max(1, keepdims=True))
-    found: NDArray[np.float32] = (scaled / scaled.sum(1, keepdims=True)).astype(np.float32)
-    return found
+    return np.asarray(softmax(decisions / temperature, axis=1), np.float32)
 
 
 def _out_of_fold(

@@ -20,6 +20,9 @@ KEPT = ("path", "label", "classes", "group", "part", "origin")
 MOST_TEXT = 1 << 20
 """The longest text of where features come from that is read."""
 
+MOST_UNPACKED = 100
+"""How many times its size an .npz may unpack to."""
+
 
 @dataclass(frozen=True)
 class Features:
@@ -119,6 +122,8 @@ def read_features(path: Path | str) -> Features:
     path = Path(path)
     place = Place(str(path))
     try:
+        with zipfile.ZipFile(path) as archive:
+            _bound(archive, path.stat().st_size)
         with np.load(path, allow_pickle=False) as file:
             held = {name: file[name] for name in file.files}
     except FileNotFoundError:
@@ -129,6 +134,17 @@ def read_features(path: Path | str) -> Features:
         return features_of(held)
     except TorrefyError as error:
         raise error.within(place=place) from None
+
+
+def _bound(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse an archive that would unpack to much more than it is: features hardly shrink.
+
+    Raises:
+        ValueError: it would.
+    """
+    unpacked = sum(one.file_size for one in archive.infolist())
+    if unpacked > max(MOST_UNPACKED * size, 1 << 26):
+        raise ValueError(f"its {size} bytes unpack to {unpacked}")
 
 
 def features_of(held: Mapping[str, NDArray[Any]]) -> Features:

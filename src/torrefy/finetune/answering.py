@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +14,56 @@ from torrefy.data.examples import Examples
 from torrefy.data.preprocess import Preprocessor
 from torrefy.errors import DataError, Place, TorrefyError
 from torrefy.net.net import Net
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a net says of examples."""
+
+    part: str
+    """ "val" or "test"."""
+    examples: Examples
+    """Those that could be read."""
+    scores: NDArray[np.float32]
+    """A row each: probabilities of classes or tags; numbers."""
+
+    @property
+    def merits(self) -> NDArray[np.float64]:
+        """How good each is, higher is better: 1 or 0 of a class; minus the error of the others."""
+        truth, scores = self.examples.targets, self.scores.astype(np.float64)
+        if self.examples.kind == "classes":
+            each = scores.argmax(1) == truth
+        elif self.examples.kind == "tags":
+            p = np.clip(scores, 1e-7, 1 - 1e-7)
+            each = (truth * np.log(p) + (1 - truth) * np.log(1 - p)).mean(1)
+        else:
+            each = -np.square(scores - truth).mean(1)
+        return np.asarray(each, np.float64)
+
+    @property
+    def value(self) -> float:
+        """Their mean: accuracy, mean log probability, or minus the mean square error."""
+        return float(self.merits.mean())
+
+    def beat(self, others: Answers) -> bool:
+        """Whether these are better than another net's of the same examples, not just by luck.
+
+        That is, by more than the standard error of the mean difference: of classes, if of n
+        pictures that only one of the two classifies rightly it has over √n more.
+        """
+        gains = self.merits - others.merits
+        return bool(gains.sum() > np.sqrt(np.square(gains).sum()))
+
+    @property
+    def text(self) -> str:
+        """`value` for people."""
+        count = len(self.examples)
+        if self.examples.kind == "classes":
+            return f"{self.value:.1%} of {count} held out are right"
+        if self.examples.kind == "tags":
+            right = ((self.scores > 0.5) == self.examples.targets).mean()
+            return f"{right:.1%} of the tags of {count} held out are right"
+        return f"root mean square error {(-self.value) ** 0.5:.4g} on {count} held out"
 
 
 def answers_of(

@@ -42,6 +42,7 @@ class FineTuner(ClassifierMixin, OfPictures):  # type: ignore[misc]
         balance: "weights": each class counts alike.
         smoothing: label smoothing.
         held_out: the share of X by which the phase is chosen that did best.
+        refit: whether it then learns again from all of X: "auto", up to 2,000; "yes", "no".
         seed: of everything random.
         device: "cpu", "cuda".
         run: a folder for the run; None: none is kept.
@@ -68,6 +69,7 @@ class FineTuner(ClassifierMixin, OfPictures):  # type: ignore[misc]
         balance: str = "none",
         smoothing: float = 0.1,
         held_out: float = 0.2,
+        refit: str = "auto",
         seed: int = 0,
         device: str = "cpu",
         run: str | Path | None = None,
@@ -86,6 +88,7 @@ class FineTuner(ClassifierMixin, OfPictures):  # type: ignore[misc]
         self.balance = balance
         self.smoothing = smoothing
         self.held_out = held_out
+        self.refit = refit
         self.seed = seed
         self.device = device
         self.run = run
@@ -113,7 +116,7 @@ class FineTuner(ClassifierMixin, OfPictures):  # type: ignore[misc]
         self.weights_ = (done.folder / "net.caffemodel").read_bytes()
         self.preprocessing_ = done.preprocessor.to_text()
         self.answer_ = done.answer
-        self.held_out_score_ = done.answers[0].value[0]
+        self.held_out_score_ = done.answers[0].value
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """A probability for each picture and class, in the order of `classes_`.

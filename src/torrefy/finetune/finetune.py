@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
-import re
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from torrefy import __version__
 from torrefy.data.collect import read_examples
 from torrefy.data.examples import Examples
 from torrefy.data.preprocess import Preprocessor
-from torrefy.data.recipe import Recipe
 from torrefy.errors import DataError, Place, TorrefyError
 from torrefy.export.onnx import ExportReport, export_onnx
 from torrefy.finetune import phases as running
-from torrefy.finetune.answering import answers_of
+from torrefy.finetune.answering import Answers, answers_of
+from torrefy.finetune.folder import begin, name_of, recipe_of, write_card
 from torrefy.finetune.graft import Graft, graft
 from torrefy.finetune.loading import LoadReport, after_cut, load
 from torrefy.finetune.options import HEADS, Options
@@ -35,44 +27,19 @@ from torrefy.finetune.pictures import check_augment, write_table
 from torrefy.finetune.split import Parts, divide
 from torrefy.layers.base import shape_text
 from torrefy.net.net import Net
-from torrefy.schema import new_message, write_text
+from torrefy.schema import write_text
 from torrefy.schema.head import Head, head_types, parse_head
 from torrefy.train.callbacks import Callback
 from torrefy.weights.files import replacing
 from torrefy.weights.load import load_net
-from torrefy.zoo.cards import FILE as CARD
 from torrefy.zoo.model import Model, find_model
 
-SETTINGS = "finetune.json"
-"""What a run was asked for; it is written first."""
+AGAIN = "all"
+"""The folder of the phases that learn from all pictures."""
 FEW = 10
 """Pictures of a class below which more are asked for."""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a net says of examples."""
-
-    part: str
-    """ "val" or "test"."""
-    examples: Examples
-    """Those that could be read."""
-    scores: NDArray[np.float32]
-    """A row each: probabilities of classes or tags; numbers."""
-
-    @property
-    def value(self) -> tuple[float, float]:
-        """How good it is, higher is better: accuracy and mean log probability; or minus errors."""
-        truth = self.examples.targets
-        if self.examples.kind == "classes":
-            right = float((self.scores.argmax(1) == truth).mean())
-            own = self.scores[np.arange(len(truth)), truth]
-            return right, float(np.log(np.maximum(own, 1e-12)).mean())
-        if self.examples.kind == "tags":
-            p = np.clip(self.scores, 1e-7, 1 - 1e-7)
-            cost = -(truth * np.log(p) + (1 - truth) * np.log(1 - p)).mean()
-            return float(-cost), float(((self.scores > 0.5) == truth).mean())
-        return -float(np.square(self.scores - truth).mean()), 0.0
+MOST_AGAIN = 2000
+"""Pictures above which those held out are not worth the time of learning again."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +55,13 @@ class Finetuned:
     parts: Parts
     phases: tuple[Phase, ...]
     kept: Phase
-    """The phase whose weights are kept: the one that did best on what is held out."""
-    values: dict[str, tuple[float, float]]
+    """The phase whose weights are kept: the last that beat those before on what is held out."""
+    values: dict[str, float]
     """How good each phase was on what is held out, as `Answers.value`."""
+    refitted: bool
+    """Whether its net learned again from all pictures, those that were held out, too."""
     answers: tuple[Answers, ...]
-    """What its net says of what is held out, and of what is tested."""
+    """What is said of what is held out, by the net that had not seen it; and of what is tested."""
     loaded: LoadReport
     exported: ExportReport
     notes: tuple[str, ...]
@@ -183,14 +152,14 @@ def fine_tune(
         found, policy=options.load, rename=options.rename, device=options.device
     )  # fmt: skip
     num_output = len(examples.classes)
-    name = _name(folder)
+    name = name_of(folder)
     grafted = graft(
         net, head, num_output, blob=options.blob, output=found.recipe.output, name=name
     )  # fmt: skip
     augment = _augment(options, examples, preprocessor)
     planned = running.plan(grafted, options, len(parts.train), augment)
     definition, answers = grafted.answers()
-    _begin(folder, found, examples, options, resume)  # last: what is wrong leaves nothing behind
+    begin(folder, found, examples, options, resume)  # last: what is wrong leaves nothing behind
     told.line(_counted(parts))
     told.line(
         f"{found.name}: {head.type_name} head on {grafted.blob} "
@@ -207,37 +176,48 @@ def fine_tune(
         (str(tables[0]), str(tables[1])),
     )  # fmt: skip
     start = _start(net, folder, grafted)
-    values: dict[str, tuple[float, float]] = {}
-    best: tuple[tuple[float, float], Phase, Path, Answers] | None = None
+    values: dict[str, float] = {}
+    best: tuple[Phase, Path, Answers] | None = None
     for phase in planned:
         told.line(f"{phase.name}: {phase.what} learns, {phase.epochs} epochs")
         start = running.run(work, phase, start)
         judge = load_net(definition, start, device=options.device)
         judged = _judge(judge, answers[0], work, parts.val, told, part="val")
         values[phase.name] = judged.value
-        told.line(f"{phase.name}: {_value_text(judged)}")
-        if best is None or judged.value > best[0]:
-            best = judged.value, phase, start, judged
+        told.line(f"{phase.name}: {judged.text}")
+        if best is None or judged.beat(best[2]):
+            best = phase, start, judged
     if best is None:
         raise TorrefyError("there is no phase")  # `plan` gives one at least
-    _, kept, file, judged = best
+    kept, file, judged = best
+    again = _learns_again(options, parts)
+    if again:
+        again_of = planned[: planned.index(kept) + 1]
+        told.line(f"{kept.name} is kept; it learns again from all {len(parts.learned)} pictures")
+        file = _learn_again(work, again_of, folder / "backbone.caffemodel", parts)
     final = load_net(definition, file, device=options.device)
     everything = [judged]
     if parts.test is not None:
         everything.append(_judge(final, answers[0], work, parts.test, told, part="test"))
-    recipe = _recipe(name, found, examples, answers[0])
+    recipe = recipe_of(name, found, examples, answers[0])
     with replacing(folder / "net.prototxt") as written:
         written.write(write_text(definition).encode())
     final.save(folder / "net.caffemodel")
     exported = export_onnx(final, folder / "model.onnx", blobs=answers, recipe=recipe)
     title = f"{found.name}, finetuned with the head {head.type_name}."
-    _write_card(folder, recipe, title)  # last: from then on the folder is a model
-    shutil.rmtree(folder / "features", ignore_errors=True)  # they were for the phases
+    write_card(folder, recipe, title)  # last: from then on the folder is a model
+    for features in (folder / "features", folder / AGAIN / "features"):
+        shutil.rmtree(features, ignore_errors=True)  # they were for the phases
     notes = list(parts.notes)
     if kept is not planned[-1]:
         notes.append(
-            f"{planned[-1].name} did no better on what is held out than {kept.name}, whose "
-            "weights are kept"
+            f"{planned[-1].name} did no better on what is held out than {kept.name}, which is "
+            "kept: what is gained must be more than its standard error"
+        )
+    if again:
+        notes.append(
+            f"the weights learned from all {len(parts.learned)} pictures; what is measured on "
+            "those held out is of the weights before, that had not seen them"
         )
     notes += _few(parts)
     report = after_cut(
@@ -258,6 +238,7 @@ def fine_tune(
         phases=tuple(planned),
         kept=kept,
         values=values,
+        refitted=again,
         answers=tuple(everything),
         loaded=report,
         exported=exported,
@@ -305,67 +286,6 @@ def _augment(options: Options, examples: Examples, preprocessor: Preprocessor) -
     return augment
 
 
-def _begin(folder: Path, model: Model, examples: Examples, options: Options, resume: bool) -> None:
-    """Make the run's folder, or see that it is the same run that goes on.
-
-    Raises:
-        TorrefyError: it exists and is another's, or there is nothing to go on with.
-    """
-    place = Place(str(folder))
-    asked: dict[str, Any] = {
-        "model": model.name,
-        "weights": hashlib.sha256(model.weights.read_bytes()).hexdigest(),
-        "data": examples.origin,
-        "pictures": hashlib.sha256("\n".join(examples.names).encode(errors="replace")).hexdigest(),
-        "options": options.as_json(),
-    }
-    asked = json.loads(json.dumps(asked))
-    settings = folder / SETTINGS
-    if folder.exists() and not folder.is_dir():
-        raise TorrefyError("this is a file, not a folder for a run", place=place)
-    if (folder / CARD).exists():
-        raise TorrefyError("here is a run already", place=place, hint="Choose another folder.")
-    if settings.exists():
-        try:
-            had = json.loads(settings.read_text(encoding="utf-8"))["asked"]
-        except (OSError, ValueError, KeyError, TypeError):
-            had = {}
-        if not resume:
-            raise TorrefyError(
-                "a run was broken off here",
-                place=place,
-                hint="Go on with it by --resume, or choose another folder.",
-            )
-        changed = [key for key in asked if had.get(key) != asked[key]]
-        if changed:
-            raise TorrefyError(
-                f"the run that was broken off here had other {' and '.join(changed)}",
-                place=place,
-                hint="Ask for the same, or choose another folder.",
-            )
-        return
-    if resume:
-        raise TorrefyError("there is no run to go on with", place=place)
-    if folder.exists() and any(folder.iterdir()):
-        raise TorrefyError(
-            "this folder holds something else", place=place, hint="Choose another folder."
-        )
-    made = {
-        "asked": asked,
-        "versions": {
-            "torrefy": __version__, "python": platform.python_version(),
-            "torch": torch.__version__, "numpy": np.__version__,
-        },
-        "command": sys.argv,
-    }  # fmt: skip
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TorrefyError(f"can't be made: {error.strerror}", place=place) from None
-    with replacing(settings) as file:
-        file.write(json.dumps(made, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
-
-
 def _start(net: Net, folder: Path, grafted: Graft) -> Path:
     """The backbone's weights as a file: what the first phase begins from."""
     file = folder / "backbone.caffemodel"
@@ -377,6 +297,28 @@ def _start(net: Net, folder: Path, grafted: Graft) -> Path:
         layers = tuple(layer for layer in stored.layers if layer.name in names)
         write_weights(file, replace(stored, layers=layers))
     return file
+
+
+def _learns_again(options: Options, parts: Parts) -> bool:
+    """Whether the net learns again from all pictures, once it is chosen what of it learns."""
+    if options.refit == "auto":
+        return not (parts.given or options.patience) and len(parts.learned) <= MOST_AGAIN
+    return options.refit == "yes"
+
+
+def _learn_again(work: Work, phases: Sequence[Phase], weights: Path, parts: Parts) -> Path:
+    """The weights after phases that learn from all pictures, for as many epochs as before."""
+    folder, everything = work.folder / AGAIN, parts.learned
+    folder.mkdir(exist_ok=True)
+    table = folder / "train.csv"
+    write_table(table, everything)
+    work = replace(
+        work, train=everything, folder=folder, tables=(str(table), work.tables[1]),
+        class_weight=_class_weight(work.options, everything), tests=False,
+    )  # fmt: skip
+    for phase in phases:
+        weights = running.run(work, phase, weights)
+    return weights
 
 
 def _judge(
@@ -403,42 +345,6 @@ def _class_weight(options: Options, train: Examples) -> tuple[float, ...]:
     return tuple(len(train) / (present * n) if n else 0.0 for n in counts.tolist())
 
 
-def _recipe(name: str, model: Model, examples: Examples, answer: str) -> Recipe:
-    return Recipe(
-        name=name,
-        preprocessor=model.preprocessor,
-        output=answer,
-        labels=examples.classes,
-        license=model.recipe.license,
-    )
-
-
-def _write_card(folder: Path, recipe: Recipe, title: str) -> None:
-    card = new_message("torrefy.Card")
-    card.name, card.title = recipe.name, recipe.name
-    card.description = title
-    if recipe.preprocessor is not None:
-        card.input.CopyFrom(recipe.preprocessor.message)
-    card.output = recipe.output
-    card.classes = len(recipe.labels)
-    card.label.extend(recipe.labels)
-    card.license = recipe.license
-    weights = folder / "net.caffemodel"
-    card.weights.add(
-        url=f"file:{weights.name}",
-        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
-        bytes=weights.stat().st_size,
-    )
-    with replacing(folder / CARD) as file:
-        file.write(write_text(card).encode())
-
-
-def _name(folder: Path) -> str:
-    """A model's name of a folder's."""
-    name = re.sub(r"[^\w.+-]", "_", folder.resolve().name)
-    return name if re.match(r"\w", name) else f"run{name}"
-
-
 def _counted(parts: Parts) -> str:
     train, val, test = parts.train, parts.val, parts.test
     what = f"{len(train.classes)} classes" if train.kind == "classes" else train.kind
@@ -458,12 +364,3 @@ def _few(parts: Parts) -> list[str]:
         f"{few} of {len(counts)} classes are learned from fewer than {FEW} pictures: more would "
         "help, and what is measured here is uncertain"
     ]
-
-
-def _value_text(judged: Answers) -> str:
-    first, second = judged.value
-    if judged.examples.kind == "classes":
-        return f"{first:.1%} of {len(judged.examples)} held out are right"
-    if judged.examples.kind == "tags":
-        return f"{second:.1%} of the tags of {len(judged.examples)} held out are right"
-    return f"root mean square error {(-first) ** 0.5:.4g} on {len(judged.examples)} held out"

@@ -13,6 +13,7 @@ CHOICES = {
     "balance": ("none", "weights"),
     "load": ("strict", "skip"),
     "bad_images": ("fail", "skip"),
+    "refit": ("auto", "yes", "no"),
     "precision": ("fp32", "bf16", "fp16"),
 }
 
@@ -23,7 +24,8 @@ class Options:
 
     There are phases. In the first the head alone learns, on features of the frozen backbone, which
     are computed once. Then layers of the backbone learn, too, at smaller rates, on augmented
-    pictures. The weights of the phase that does best on the pictures that are held out are kept.
+    pictures. A phase is kept if it does better on the pictures that are held out than those before
+    it, by more than the standard error; and where pictures are few, it learns again from all.
     """
 
     head: str = ""
@@ -32,6 +34,10 @@ class Options:
     """Where the backbone is cut; empty: at what its last learned layer reads."""
     held_out: float = 0.2
     """The share of each class that is held out, where the data don't say it themselves."""
+    refit: str = "auto"
+    """Whether the phases that are kept learn again from all pictures, those held out, too: "yes",
+    "no"; "auto": up to 2,000 pictures, where the data don't say what is held out and a phase's
+    length doesn't hang on it (`patience`)."""
     seed: int = 0
     unfreeze: str = "half"
     """What of the backbone learns in the end: "all", the later "half" of its layers, "none"; or a
@@ -99,6 +105,11 @@ class Options:
         for name in ("head_epochs", "epochs", "batch", "patience", "seed"):
             if getattr(self, name) < 0:
                 raise TorrefyError(f"{name} must be 0 or more, found {getattr(self, name)}")
+        if self.refit == "yes" and self.patience:
+            raise TorrefyError(
+                "patience ends a phase by pictures that are held out, and a refit holds none out",
+                hint="Leave one of them out.",
+            )
         if self.gradual < 1:
             raise TorrefyError(f"gradual must be 1 or more, found {self.gradual}")
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from torrefy import __version__
 from torrefy.data.examples import Examples
+from torrefy.finetune.answering import Answers
 from torrefy.finetune.facts import Facts, PhaseFacts
-from torrefy.finetune.finetune import Answers, Finetuned
+from torrefy.finetune.finetune import Finetuned
 from torrefy.finetune.metrics import Judged, Metrics
 from torrefy.finetune.report import write_report
 from torrefy.layers.base import shape_text
@@ -30,6 +31,7 @@ FILES = {
     "train.csv": "the pictures that were learned from",
     "val.csv": "the pictures that were held out",
     "test.csv": "the pictures that were tested",
+    "all": "the phases that learned again from all pictures",
     "finetune.json": "what was asked for, and the versions of all that took part",
 }
 
@@ -54,6 +56,7 @@ class Outcome:
             "head": done.graft.head.type_name,
             "blob": done.graft.blob,
             "kept": done.kept.name,
+            "refitted": done.refitted,
             "classes": list(done.parts.train.classes),
             "metrics": {one.part: one.to_json() for one in self.measured},
             "difference": done.exported.difference,

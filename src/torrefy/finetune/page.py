@@ -111,7 +111,7 @@ def _part(metrics: Metrics) -> dict[str, Any]:
     said = f"{_pictures(metrics.count)} that nothing was learned from."
     if metrics.part == "val":
         said += (
-            " Which weights were kept was decided by them: expect a little less on new pictures."
+            " What of the net is kept was decided by them: expect a little less on new pictures."
         )
     title = wording.PARTS.get(metrics.part, metrics.part)
     return {"title": title, "headline": headline, "said": f"{title}: {said}"}

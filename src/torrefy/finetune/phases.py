@@ -130,6 +130,8 @@ class Work:
     class_weight: tuple[float, ...] = ()
     tables: tuple[str, str] = ("", "")
     """Where the pictures that are learned from, and those held out, are listed."""
+    tests: bool = True
+    """Whether it is tested meanwhile on those held out."""
     bad: dict[str, str] = field(default_factory=dict)
     """Pictures that could not be read, where they are named, and what is wrong with each."""
 
@@ -360,6 +362,7 @@ def _solver(
 ) -> Solver:
     """The solver of a phase; its text is written beside the net's."""
     options = work.options
+    test_feed = test_feed if work.tests else None
     text = new_message("caffe.SolverParameter")
     text.net = str(net_file)
     text.type = "SGD" if phase.layers else "AdamW"
@@ -370,9 +373,10 @@ def _solver(
     if not phase.layers:
         text.momentum2 = 0.999
     text.max_iter = phase.epochs * per_epoch
-    text.test_iter.append(tests)
-    text.test_interval = per_epoch * max(1, phase.epochs // 50)
-    text.test_initialization = False
+    if work.tests:
+        text.test_iter.append(tests)
+        text.test_interval = per_epoch * max(1, phase.epochs // 50)
+        text.test_initialization = False
     text.snapshot = per_epoch if phase.layers else 0
     text.snapshot_prefix = str(folder / "snap")
     text.snapshot_after_train = False
@@ -403,10 +407,10 @@ def _solver(
     made = Solver(
         solver_file, resume=resume, feeds=feed, test_feeds=test_feed, run=folder, **asked
     )  # fmt: skip
-    metric = next((name for name in made.test_nets[0].outputs if name.endswith("accuracy")), "")
-    patience = options.patience or 1_000_000
-    early = EarlyStopping(blob=metric, patience=patience)
-    made.callbacks.all.extend([early, KeepLast(snapshots=1), *work.callbacks(phase)])
+    if options.patience and work.tests:
+        metric = next((one for one in made.test_nets[0].outputs if one.endswith("accuracy")), "")
+        made.callbacks.all.append(EarlyStopping(blob=metric, patience=options.patience))
+    made.callbacks.all.extend([KeepLast(snapshots=1), *work.callbacks(phase)])
     return made
 
 

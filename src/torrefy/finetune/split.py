@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,10 @@ class Parts:
     val: Examples
     test: Examples | None
     """What the data call "test"; None: nothing."""
+    learned: Examples
+    """The first two together."""
+    given: bool = False
+    """Whether the data say themselves what is held out."""
     notes: tuple[str, ...] = ()
 
 
@@ -66,12 +70,12 @@ def _as_told(examples: Examples, place: Place, share: float, seed: int) -> Parts
         rows[part].append(i)
     if not rows["train"]:
         raise DataError('none of the pictures is called "train"', place=place)
-    if not rows["val"]:
-        inner = examples.take(rows["train"])
-        held = sorted(_held_out(inner, share, seed))
-        rows["val"] = [rows["train"][i] for i in held]
-        rows["train"] = [i for i in rows["train"] if i not in set(rows["val"])]
-    return _made(examples, rows["train"], rows["val"], rows["test"])
+    given = bool(rows["val"])
+    if not given:
+        held = _held_out(examples.take(rows["train"]), share, seed)
+        rows["val"] = [row for i, row in enumerate(rows["train"]) if i in held]
+        rows["train"] = [row for i, row in enumerate(rows["train"]) if i not in held]
+    return replace(_made(examples, rows["train"], rows["val"], rows["test"]), given=given)
 
 
 def _held_out(examples: Examples, share: float, seed: int) -> set[int]:
@@ -102,8 +106,11 @@ def _held_out(examples: Examples, share: float, seed: int) -> set[int]:
 
 def _made(examples: Examples, train: list[int], val: list[int], test: list[int]) -> Parts:
     parts = Parts(
-        examples.take(train), examples.take(val), examples.take(test) if test else None
-    )  # fmt: skip
+        examples.take(train),
+        examples.take(val),
+        examples.take(test) if test else None,
+        examples.take(sorted([*train, *val])),
+    )
     if examples.kind != "classes":
         return parts
     notes = []
@@ -114,4 +121,4 @@ def _made(examples: Examples, train: list[int], val: list[int], test: list[int])
             few = ", ".join(f'"{one}"' for one in absent[:5])
             more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
             notes.append(f"no picture is {name} of the class {few}{more}")
-    return Parts(parts.train, parts.val, parts.test, tuple(notes))
+    return replace(parts, notes=tuple(notes))

@@ -91,6 +91,9 @@ class Layer(nn.Module):
     """Whether the tops are always memory of their own, never a view of a bottom."""
     loss: ClassVar[bool] = False
     """Whether the first top has a loss weight of 1 where the definition gives none."""
+    scores: ClassVar[str] = ""
+    """The type that a loss's bottom 0 goes through where there are no labels, as in a net that is
+    exported: "Softmax"; empty: none, bottom 0 is the answer."""
     needs_tops: ClassVar[bool] = True
     """Whether its gradient may be computed from its tops, as ReLU's is and Convolution's is not:
     while gradients are recorded, nothing is computed in the memory of tops that are needed."""

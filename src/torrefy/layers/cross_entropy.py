@@ -84,6 +84,7 @@ class SoftmaxWithLoss(Labelled):
     param = "softmax_param"
     example = "loss_param { ignore_label: 255 }"
     example_bottoms = ((2, 4), (2,))
+    scores = "Softmax"
     loss = True
     bottoms = (2, 3)
     tops = (1, 2)
@@ -205,6 +206,7 @@ class InfogainLoss(Labelled):
     param = "infogain_loss_param"
     example = 'infogain_loss_param { source: "infogain.binaryproto" }'
     example_bottoms = ((2, 4), (2,))
+    scores = "Softmax"
     loss = True
     bottoms = (2, 3)
     tops = (1, 2)
@@ -319,6 +321,7 @@ class SigmoidCrossEntropyLoss(Layer):
 
     param = "loss_param"
     example = "loss_param { normalization: VALID }"
+    scores = "Sigmoid"
     loss = True
     no_onnx = "a loss is for training"
     bottoms = (2, 3)

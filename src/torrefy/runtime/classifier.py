@@ -4,20 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from torrefy.data.preprocess import Preprocessor, read_batches
+from torrefy.data.ahead import BATCH, made_ahead
+from torrefy.data.examples import pixels_of
+from torrefy.data.preprocess import Preprocessor
 from torrefy.data.recipe import Recipe
-from torrefy.errors import PictureError, TorrefyError
+from torrefy.errors import PictureError, Place, TorrefyError
+from torrefy.runtime.batch import measured_batch
 from torrefy.runtime.session import OnnxModel
 from torrefy.zoo.model import Model, find_model
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from torrefy.data.augment.versions import Versions
+
+Picture: TypeAlias = "str | Path | bytes | NDArray[np.uint8] | Image"
+"""A picture: a file's name; what a file holds, as bytes; an array of bytes, HxWx3 in RGB, HxWx1 or
+HxW in grey; or Pillow's."""
+Given = TypeVar("Given", bound=Picture)
+Batch: TypeAlias = int | Literal["auto"]
+"""Pictures that are computed at once; "auto": as many as measure best, where there are MANY files
+or more, else data.ahead.BATCH."""
+MANY = 256
 
 
 @dataclass(frozen=True)
@@ -37,8 +52,11 @@ class Answer:
     """What a model says of one picture."""
 
     path: Path
+    """Its file; of a picture in memory "pictures[3]", by its number from 0."""
     guesses: tuple[Guess, ...]
     """The likeliest classes, the best first."""
+    error: PictureError | None = None
+    """Why the picture can't be read; there are no guesses then."""
 
 
 class Engine(Protocol):
@@ -79,6 +97,7 @@ class Classifier:
     ) -> None:
         """Load the model."""
         self.model = str(model)
+        self.device = device
         self.versions: Versions | None = None
         """What is made of each picture; None: it alone."""
         if tta is not None:
@@ -92,6 +111,7 @@ class Classifier:
                 hint="Export it with --preprocessing and --labels.",
             )
         self._engine = engine
+        self._best_batch: int | None = None
         self.recipe = recipe
         self.preprocessor: Preprocessor = recipe.preprocessor
         if self.versions is not None:
@@ -102,12 +122,42 @@ class Classifier:
         """The classes in the order of the output."""
         return self.recipe.labels
 
-    def predict(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The output for preprocessed pictures, N×C×H×W to N×classes.
+    @overload
+    def predict(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]: ...
+
+    @overload
+    def predict(
+        self, pictures: Iterable[Picture], *, batch: Batch = "auto"
+    ) -> Iterator[NDArray[np.float32]]: ...
+
+    def predict(
+        self, pictures: NDArray[np.float32] | Iterable[Picture], *, batch: Batch = "auto"
+    ) -> NDArray[np.float32] | Iterator[NDArray[np.float32]]:
+        """The output for pictures: of an array at once, of anything else picture by picture.
+
+        An array of float32 holds preprocessed pictures, N×C×H×W, and N×classes come back. Of an
+        iterable of pictures (see `Picture`) an iterator comes back, which gives each one's output
+        in their order, the mean over its versions. They are read by threads while the net
+        computes, and none is kept: a generator may give millions. One array of bytes, N×H×W×3,
+        is an iterable of N pictures.
+
+        Args:
+            pictures: the array, or the pictures.
+            batch: see `Batch`; an array is one batch.
 
         Raises:
-            TorrefyError: the output has not one number for each picture and label.
+            TorrefyError: the output has not one number for each picture and label; PictureError:
+                a picture can't be read (`classify` can go on).
+
+        Example:
+            for scores in classifier.predict(Path("photos").rglob("*.jpg")):
+                print(scores.argmax())
         """
+        if isinstance(pictures, np.ndarray) and pictures.dtype != np.uint8:
+            return self._computed(pictures)
+        return self._each_row(pictures, batch)
+
+    def _computed(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         scores = self._engine(pictures)
         flat = scores.reshape(len(pictures), -1) if scores.size else scores
         if len(scores) != len(pictures) or (self.labels and flat.shape[1] != len(self.labels)):
@@ -117,44 +167,111 @@ class Classifier:
             )
         return flat
 
+    def _each_row(self, pictures: Iterable[Picture], batch: Batch) -> Iterator[NDArray[np.float32]]:
+        for _, scores in self._scored(pictures, batch):
+            if isinstance(scores, PictureError):
+                raise scores
+            yield scores
+
     def classify(
         self,
-        paths: Iterable[str | Path],
+        paths: Iterable[Picture],
         top: int = 5,
         *,
-        batch: int = 32,
+        batch: Batch = "auto",
         broken: Callable[[PictureError], None] | None = None,
     ) -> Iterator[Answer]:
-        """Classify picture files, batch by batch, in their order.
+        """Classify pictures, in their order, as `predict` takes them.
 
         Args:
-            paths: the files.
+            paths: the files, or other pictures.
             top: how many classes to name.
-            batch: pictures to a batch, each version of one counted.
-            broken: called with the error of each picture that can't be read, and the rest go
-                on; without it the first such error is raised.
+            batch: see `Batch`; each version of a picture is counted.
+            broken: called with the error of each picture that can't be read, in its turn, and the
+                rest go on; without it the first such error is raised.
         """
-        count = len(self.versions) if self.versions else 1
-        read = read_batches(
-            paths,
-            self.preprocessor,
-            max(1, batch // count),
-            broken=broken,
-            versions=self.versions,
-        )
-        for pictures in read:
-            given = pictures.pictures.reshape(-1, *self.preprocessor.shape)
-            parts = [self.predict(given[i : i + batch]) for i in range(0, len(given), batch)]
-            each = np.concatenate(parts).reshape(len(pictures.paths), count, -1)
-            scores = each.mean(axis=1)
-            for path, row in zip(pictures.paths, scores, strict=True):
-                yield Answer(path, self._best(row, top))
+        for answer in self.answers(paths, top, batch=batch):
+            if answer.error is None:
+                yield answer
+            elif broken is None:
+                raise answer.error
+            else:
+                broken(answer.error)
+
+    def answers(
+        self, pictures: Iterable[Picture], top: int = 5, *, batch: Batch = "auto"
+    ) -> Iterator[Answer]:
+        """As `classify`, with an answer for each picture, also for those that can't be read."""
+        for path, scores in self._scored(pictures, batch):
+            if isinstance(scores, PictureError):
+                yield Answer(path, (), scores)
+            else:
+                yield Answer(path, self._best(scores, top))
+
+    def _scored(
+        self, pictures: Iterable[Picture], batch: Batch
+    ) -> Iterator[tuple[Path, NDArray[np.float32] | PictureError]]:
+        """Each picture's name and output, or why it can't be read."""
+        given = iter(pictures)
+        if batch == "auto":
+            given, batch = self.fitting_batch(given)
+        if batch < 1:
+            raise ValueError(f"batch must be 1 or more, found {batch}")
+        for read in made_ahead(enumerate(given), self._seen, self.pictures_of(batch)):
+            good = [values for _, (_, values) in read if not isinstance(values, PictureError)]
+            rows = iter(self._averaged(np.stack(good), batch) if good else ())
+            for _, (path, values) in read:
+                yield path, values if isinstance(values, PictureError) else next(rows)
+
+    def fitting_batch(self, pictures: Iterator[Given]) -> tuple[Iterator[Given], int]:
+        """The pictures, and what the batch "auto" is for them; a few are asked for to know it."""
+        first = list(_files(pictures, MANY))
+        if len(first) < MANY:
+            return chain(first, pictures), BATCH
+        if self._best_batch is None:
+            self._best_batch = measured_batch(self._computed, self.preprocessor.shape)
+        return chain(first, pictures), self._best_batch
+
+    def pictures_of(self, batch: int) -> int:
+        """How many pictures a batch is of, where each version of one is counted."""
+        return max(1, batch // len(self.versions)) if self.versions else batch
+
+    def _seen(self, item: tuple[int, Picture]) -> tuple[Path, NDArray[np.float32] | PictureError]:
+        """A picture's name, and it or its versions as the net sees them."""
+        number, picture = item
+        path = Path(picture if isinstance(picture, (str, Path)) else f"pictures[{number}]")
+        try:
+            if isinstance(picture, (str, Path)):
+                return path, self.preprocessor.read(path, self.versions)
+            pixels = pixels_of(picture, number, self.preprocessor.colour)
+            if self.versions is None:
+                return path, self.preprocessor(pixels)
+            return path, self.preprocessor.versions(pixels, self.versions)
+        except PictureError as error:
+            return path, error.within(place=Place(str(path)))
+
+    def _averaged(self, seen: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
+        """The output for pictures, N×C×H×W; for N×V×C×H×W the mean over V versions."""
+        if self.versions is None:
+            return self._computed(seen)
+        flat = seen.reshape(-1, *self.preprocessor.shape)
+        parts = [self._computed(flat[i : i + batch]) for i in range(0, len(flat), batch)]
+        mean: NDArray[np.float32] = np.concatenate(parts).reshape(*seen.shape[:2], -1).mean(axis=1)
+        return mean
 
     def _best(self, row: NDArray[np.float32], top: int) -> tuple[Guess, ...]:
         order = np.argsort(-row, kind="stable")[:top]
         return tuple(
             Guess(int(i), self.labels[i] if self.labels else str(i), float(row[i])) for i in order
         )
+
+
+def _files(pictures: Iterator[Given], most: int) -> Iterator[Given]:
+    """The first pictures, up to one that is no file: what is in memory may be large."""
+    for picture in islice(pictures, most):
+        yield picture
+        if not isinstance(picture, (str, Path)):
+            return
 
 
 def _open(model: str | Path, device: str) -> tuple[Engine, Recipe]:

@@ -42,7 +42,7 @@ class Model:
 def find_model(
     name: str | Path,
     weights: str | Path | None = None,
-    preprocessing: str | Path | None = None,
+    preprocessing: str | Path | Preprocessor | None = None,
 ) -> Model:
     """A model by what a user calls it.
 
@@ -50,8 +50,8 @@ def find_model(
         name: a zoo model's name, which is fetched where it isn't kept yet; a folder that holds a
             card.prototxt, as a finetuning's run folder; or a .prototxt.
         weights: those of a .prototxt.
-        preprocessing: a prototxt of what is done to a picture, as the input of a card; in place
-            of the card's where there is one.
+        preprocessing: what is done to a picture, or a prototxt of it, as the input of a card; in
+            place of the card's where there is one.
 
     Raises:
         ZooError: there is no such model, or it can't be had.
@@ -59,10 +59,9 @@ def find_model(
         TorrefyError: a .prototxt has no weights, or another model has.
     """
     path = Path(name)
-    preprocessor = None
-    if preprocessing is not None:
+    if isinstance(preprocessing, (str, Path)):
         definition = read_text(preprocessing, MESSAGE)
-        preprocessor = Preprocessor(definition.message, definition.place)
+        preprocessing = Preprocessor(definition.message, definition.place)
     if path.suffix == ".prototxt" or path.is_file():
         if weights is None:
             raise TorrefyError(
@@ -71,7 +70,7 @@ def find_model(
         for file in (path, Path(weights)):
             if not file.is_file():
                 raise TorrefyError("no such file", place=Place(str(file)))
-        return Model(path.stem, path, Path(weights), Recipe(path.stem, preprocessor))
+        return Model(path.stem, path, Path(weights), Recipe(path.stem, preprocessing))
     if weights is not None:
         raise TorrefyError(f"{name} has weights of its own", hint="Leave out the others.")
     if path.is_dir() and not (path / FILE).is_file() and str(name) not in zoo_names():
@@ -81,6 +80,6 @@ def find_model(
     card = find_card(str(name))
     pulled = pull(str(name))
     recipe = recipe_of(card)
-    if preprocessor is not None:
-        recipe = Recipe(recipe.name, preprocessor, recipe.output, recipe.labels, recipe.license)
+    if preprocessing is not None:
+        recipe = Recipe(recipe.name, preprocessing, recipe.output, recipe.labels, recipe.license)
     return Model(card.name, pulled.definition, pulled.weights, recipe)

@@ -12,7 +12,7 @@ from torrefy.schema.head import Head, Site, head
 class OnVector(Head):
     """A head that reads a vector for each picture; of a map it takes a mean or the like."""
 
-    usual: ClassVar[Literal["LENGTH", "STANDARD"]] = "STANDARD"
+    usual: ClassVar[Literal["LENGTH", "STANDARD"]] = "LENGTH"
     """How AUTO normalises in finetuning: docs/finetuning-results.md has why."""
 
     pool: Literal["AUTO", "NONE", "AVE", "MAX"] = field(
