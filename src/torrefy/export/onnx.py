@@ -101,7 +101,7 @@ def export_onnx(
     place = Place(str(path))
     if net.graph.state.phase != "test":
         raise ExportError("the net is compiled for phase train", hint='Load it with phase="test".')
-    outputs = tuple(net.graph.outputs if blobs is None else blobs)
+    outputs = tuple(dict.fromkeys(net.graph.outputs if blobs is None else blobs))
     for name in outputs:
         net.check_blob(name)
     if not net.graph.inputs or not outputs:
