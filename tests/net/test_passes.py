@@ -112,7 +112,7 @@ def test_a_run_that_nothing_takes_becomes_one_scale() -> None:
 
 
 def test_each_pass_has_a_name_and_says_what_it_does() -> None:
-    assert len({each.name for each in PASSES}) == len(PASSES) == 6
+    assert len({each.name for each in PASSES}) == len(PASSES) == 7
     assert all(each.summary for each in PASSES)
 
 
@@ -161,3 +161,23 @@ def test_a_stride_stays_where_the_blob_is_asked_for() -> None:
     assert told(text) == {"move-strides": ["c: has the stride of what reads e"]}
     assert told(text, ["d", "e"]) == {}
     assert told(text, ["d", "c"]) == {}
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_a_layer_that_joins_no_channels_has_a_group_for_each(kind: str) -> None:
+    params = "convolution_param { num_output: 4 kernel_h: 3 kernel_w: 2 stride: 2 }"
+    net = compile_net(parse_text(MAPS + layer(kind, "c", "data", "c", params)), State("test"))
+    weight, bias = net.params["c"]
+    with torch.no_grad():
+        bias.copy_(torch.arange(4.0))
+        weight.zero_()
+        weight[range(4), range(4)] = torch.rand(4, 3, 2)
+        weight[2, 2] = 0
+    folded, results = fold_and_tell(net)
+    agree(net, folded, ["c"])
+    (change,) = (change for each in results for change in each.changes)
+    assert change.what == "each channel by itself: the other weights are 0"
+    assert folded.layers["c"].group == 4
+    with torch.no_grad():
+        weight[3, 1, 0, 0] = 1e-30
+    assert not any(each.changes for each in fold_and_tell(net)[1])
