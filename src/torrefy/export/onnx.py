@@ -24,6 +24,7 @@ from torrefy.errors import ExportError, Place, TorrefyError
 from torrefy.export.front import Front, shapes_with
 from torrefy.export.lowering import as_exported, shape_weights
 from torrefy.export.written import free_memory, write_model
+from torrefy.layers.recurrent import Recurrent
 from torrefy.net.fold import fold_and_tell
 from torrefy.net.net import Net
 from torrefy.net.passes.plan import PassResult
@@ -164,19 +165,25 @@ def export_onnx(
 def translate_net(
     net: Net, outputs: Sequence[str], opset: int, inputs: Mapping[str, Sequence[int]]
 ) -> tuple[Any, tuple[str, ...]]:
-    """PyTorch's exporter at work: with any batch size if the net takes any, else with its own."""
+    """PyTorch's exporter at work: with any batch size if the net takes any, else with its own.
+
+    The batch is the first axis; recurrent nets, which count steps there, have it in the second.
+    """
     shapes = [tuple(shape) for shape in inputs.values()]
-    several = [(s[0] + 1, *s[1:]) if s else s for s in shapes]
+    recurrent = any(isinstance(layer, Recurrent) for layer in net.layers.values())
     why = ""
-    if any(shapes) and all(0 not in s for s in several):
+    for axis in (0, 1) if recurrent else (0,):
+        several = [(*s[:axis], s[axis] + 1, *s[axis + 1 :]) if len(s) > axis else s for s in shapes]
+        if several == shapes or any(0 in s for s in several):
+            continue
         try:
             program = net.program(outputs)
             with torch.no_grad():
                 program(*(torch.zeros(s) for s in several))
-            axes = tuple({0: torch.export.Dim.AUTO} if s else {} for s in shapes)
+            axes = tuple({axis: torch.export.Dim.AUTO} if len(s) > axis else {} for s in shapes)
             return _export(net, outputs, several, axes, opset), ()
         except (TorrefyError, RuntimeError) as error:
-            why = str(error).splitlines()[0]
+            why = why or str(error).splitlines()[0]
     try:
         program = _export(net, outputs, shapes, None, opset)
     except (TorrefyError, RuntimeError) as error:
@@ -322,7 +329,7 @@ def _compare(
                 name: random_input(
                     random,
                     shape,
-                    sum(net.inputs[name][:1]) + more,
+                    varying(shape, net.inputs[name]) + more,
                     recipe,
                     limits[name].classes if name in limits else None,
                 )
@@ -358,6 +365,11 @@ def _reset(net: Net) -> None:
     """Let what a net carries from batch to batch start anew, as the file does at each run."""
     for layer in net.layers.values():
         layer.reset()
+
+
+def varying(shape: Shape, given: Sequence[int]) -> int:
+    """The definition's extent of the axis that may vary in a file; 0 where none may."""
+    return next((g for dim, g in zip(shape, given, strict=False) if isinstance(dim, str)), 0)
 
 
 def random_input(
