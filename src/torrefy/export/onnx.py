@@ -23,8 +23,11 @@ from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
 from torrefy.export.answer import add_class, check_class
 from torrefy.export.front import Front, shapes_with
+from torrefy.export.lowering import as_exported, shape_weights
 from torrefy.export.opset import OPSET, check_opset
 from torrefy.export.whole import Whole
+from torrefy.export.written import free_memory, write_model
+from torrefy.layers.recurrent import Recurrent
 from torrefy.net.fold import fold_and_tell
 from torrefy.net.net import Net
 from torrefy.net.passes.plan import PassResult
@@ -110,7 +113,7 @@ def export_onnx(
     place = Place(str(path))
     if net.graph.state.phase != "test":
         raise ExportError("the net is compiled for phase train", hint='Load it with phase="test".')
-    outputs = tuple(net.graph.outputs if blobs is None else blobs)
+    outputs = tuple(dict.fromkeys(net.graph.outputs if blobs is None else blobs))
     for name in outputs:
         net.check_blob(name)
     if not net.graph.inputs or not outputs:
@@ -138,19 +141,28 @@ def export_onnx(
     program, notes = translate_net(folded, outputs, opset, shapes_with(front, folded))
     model = program.model_proto
     recipe = replace(recipe or Recipe(name=net.graph.name), whole=whole)
+    for value in program.model.graph.initializers.values():
+        value.const_value = None  # the exporter's own graph outlives its program
+    shape_weights(model)
     names = _finish(model, folded, outputs, recipe)
     levels = None
     if inside is not None:
         inside.put_before(model)
         levels = inside.difference(opset)
     scores = add_class(model, recipe, names) if classes else ""
+    left = sum(1 for node in folded.graph.nodes if not node.feeds)
+    del folded, program
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            written = _write(model, Path(folder) / path.name, external)
-            difference, blob = _compare(
-                net, written, names, tolerance, recipe, front=inside or front, scores=scores
-            )
+            written = Path(folder) / path.name
+            _write(model, written, external)
+            del model
+            free_memory()
+            _check(written)
             shapes = OnnxModel(written)
+            difference, blob = _compare(
+                net, shapes, names, tolerance, recipe, front=inside or front, scores=scores
+            )
             size = sum(file.stat().st_size for file in Path(folder).iterdir())
             for file in sorted(Path(folder).iterdir(), reverse=True):  # the weights first
                 file.replace(path.parent / file.name)
@@ -163,7 +175,7 @@ def export_onnx(
         opset=opset,
         bytes=size,
         layers=len(needed),
-        folded=len(needed) - sum(1 for n in folded.graph.nodes if not n.feeds),
+        folded=len(needed) - left,
         difference=difference,
         blob=blob,
         notes=notes,
@@ -175,19 +187,25 @@ def export_onnx(
 def translate_net(
     net: Net, outputs: Sequence[str], opset: int, inputs: Mapping[str, Sequence[int]]
 ) -> tuple[Any, tuple[str, ...]]:
-    """PyTorch's exporter at work: with any batch size if the net takes any, else with its own."""
+    """PyTorch's exporter at work: with any batch size if the net takes any, else with its own.
+
+    The batch is the first axis; recurrent nets, which count steps there, have it in the second.
+    """
     shapes = [tuple(shape) for shape in inputs.values()]
-    several = [(s[0] + 1, *s[1:]) if s else s for s in shapes]
+    recurrent = any(isinstance(layer, Recurrent) for layer in net.layers.values())
     why = ""
-    if any(shapes) and all(0 not in s for s in several):
+    for axis in (0, 1) if recurrent else (0,):
+        several = [(*s[:axis], s[axis] + 1, *s[axis + 1 :]) if len(s) > axis else s for s in shapes]
+        if several == shapes or any(0 in s for s in several):
+            continue
         try:
             program = net.program(outputs)
             with torch.no_grad():
                 program(*(torch.zeros(s) for s in several))
-            axes = tuple({0: torch.export.Dim.AUTO} if s else {} for s in shapes)
+            axes = tuple({axis: torch.export.Dim.AUTO} if len(s) > axis else {} for s in shapes)
             return _export(net, outputs, several, axes, opset), ()
         except (TorrefyError, RuntimeError) as error:
-            why = str(error).splitlines()[0]
+            why = why or str(error).splitlines()[0]
     try:
         program = _export(net, outputs, shapes, None, opset)
     except (TorrefyError, RuntimeError) as error:
@@ -198,7 +216,7 @@ def translate_net(
 
 
 def _export(net: Net, outputs: Sequence[str], shapes: Sequence[Any], axes: Any, opset: int) -> Any:
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), as_exported(net):
         return torch.onnx.export(
             net.program(outputs),
             tuple(torch.zeros(shape) for shape in shapes),
@@ -287,7 +305,8 @@ def _name_batch(model: Any) -> None:
                 dim.dim_param = _WORD.sub(lambda m: names.get(m[0], m[0]), dim.dim_param)
 
 
-def _write(model: Any, path: Path, external: bool = False) -> Path:
+def _write(model: Any, path: Path, external: bool = False) -> None:
+    """Write the model, which is used up."""
     import onnx
 
     weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
@@ -299,17 +318,22 @@ def _write(model: Any, path: Path, external: bool = False) -> Path:
         # onnx makes that file for its owner alone.
         path.with_name(f"{path.name}.data").chmod(path.stat().st_mode)
     else:
-        onnx.save_model(model, path)
+        write_model(model, path)
+
+
+def _check(path: Path) -> None:
+    """Have ONNX's checker look at a file."""
+    import onnx
+
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"ONNX's checker refuses the file: {error}") from None
-    return path
 
 
 def _compare(
     net: Net,
-    path: Path,
+    model: OnnxModel,
     names: dict[str, str],
     tolerance: float,
     recipe: Recipe,
@@ -322,7 +346,6 @@ def _compare(
     Raises:
         ExportError: it is above the tolerance.
     """
-    model = OnnxModel(path)
     random, limits = np.random.default_rng(0), label_limits(net)
     blobs = {front.given: front.blob} if front is not None else {}
     worst, worst_blob = 0.0, next(iter(names))
@@ -334,7 +357,7 @@ def _compare(
                 name: random_input(
                     random,
                     shape,
-                    sum(net.inputs[blobs.get(name, name)][:1]) + more,
+                    varying(shape, net.inputs[blobs.get(name, name)]) + more,
                     recipe,
                     limits[name].classes if name in limits else None,
                 )
@@ -373,6 +396,11 @@ def _reset(net: Net) -> None:
     """Let what a net carries from batch to batch start anew, as the file does at each run."""
     for layer in net.layers.values():
         layer.reset()
+
+
+def varying(shape: Shape, given: Sequence[int]) -> int:
+    """The definition's extent of the axis that may vary in a file; 0 where none may."""
+    return next((g for dim, g in zip(shape, given, strict=False) if isinstance(dim, str)), 0)
 
 
 def random_input(

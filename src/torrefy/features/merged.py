@@ -16,6 +16,7 @@ from torrefy import __version__
 from torrefy.data.preprocess import Preprocessor
 from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
+from torrefy.export.lowering import as_exported
 from torrefy.export.onnx import translate
 from torrefy.export.opset import OPSET
 from torrefy.export.whole import PICTURES, Whole
@@ -114,7 +115,8 @@ def export_merged(
     (blob,) = extractor.blobs
     folded = fold(extractor.net, [blob]).cpu()
     net = _Whole(folded.program([blob]), seen, extractor.pool).eval()
-    model_ = translate(net, torch.zeros(2, *seen.shape), PICTURE, "features", OPSET)
+    with as_exported(folded):
+        model_ = translate(net, torch.zeros(2, *seen.shape), PICTURE, "features", OPSET)
     merged = _merge(model_, svm)
     inside = Whole(seen) if whole else None
     if inside is not None:
