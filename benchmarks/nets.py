@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from torrefy.layers.base import Layer
+from torrefy.net.net import Net
+
 BLOCKS = {50: (3, 4, 6, 3), 152: (3, 8, 36, 3)}
 """How many bottlenecks each stage has (He et al. 2015, arXiv:1512.03385, table 1)."""
 
@@ -73,6 +76,11 @@ def resnet_prototxt(depth: int) -> str:
 class _Bottleneck(nn.Module):
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
+        self.down: nn.Module | None = None
+        if channels != 4 * width or stride > 1:
+            self.down = nn.Sequential(
+                nn.Conv2d(channels, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
+            )
         self.conv1 = nn.Conv2d(channels, width, 1, stride, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
@@ -80,11 +88,6 @@ class _Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(4 * width)
         self.relu = nn.ReLU(inplace=True)
-        self.down: nn.Module | None = None
-        if channels != 4 * width or stride > 1:
-            self.down = nn.Sequential(
-                nn.Conv2d(channels, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
-            )
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.down is None else self.down(x)
@@ -121,6 +124,34 @@ class HandWrittenResNet(nn.Module):
         """Pictures to probabilities."""
         y = self.pool(self.blocks(self.stem(x)))
         return torch.softmax(self.fc(y.flatten(1)), 1)
+
+
+def copy_params(net: Net, module: nn.Module) -> None:
+    """Random weights and statistics, the same in both: definition and module list them alike."""
+    layers = list(net.layers.values())
+    modules = list(module.modules())
+    weighted = [m for m in modules if isinstance(m, nn.Conv2d | nn.Linear)]
+    norms = [m for m in modules if isinstance(m, nn.BatchNorm2d)]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        found = of_types(layers, "Convolution", "InnerProduct")
+        for ours, theirs in zip(found, weighted, strict=True):
+            theirs.weight.copy_(ours.blobs[0])
+            if theirs.bias is not None:
+                theirs.bias.copy_(ours.blobs[1].normal_(0, 0.1))
+        for ours, norm in zip(of_types(layers, "BatchNorm"), norms, strict=True):
+            mean, variance, factor = ours.blobs
+            norm.running_mean.copy_(mean.normal_(0, 0.1))  # type: ignore[union-attr]
+            norm.running_var.copy_(variance.uniform_(0.5, 1.5))  # type: ignore[union-attr]
+            factor.fill_(1)
+        for ours, norm in zip(of_types(layers, "Scale"), norms, strict=True):
+            norm.weight.copy_(ours.blobs[0].uniform_(0.2, 0.4))
+            norm.bias.copy_(ours.blobs[1].normal_(0, 0.1))
+
+
+def of_types(layers: list[Layer], *names: str) -> list[Layer]:
+    """The layers of some types, in order."""
+    return [layer for layer in layers if layer.type_name in names]
 
 
 def caffenet_prototxt(batch: int) -> str:

@@ -53,7 +53,8 @@ def _squeezed(text: str) -> str:
 
 
 FETCHES = [
-    pytest.param(name, marks=pytest.mark.network) for name in ("finetune.md", "svm.md", "heads.md")
+    pytest.param(name, marks=pytest.mark.network)
+    for name in ("finetune.md", "svm.md", "heads.md", "deploy.md")
 ]
 
 

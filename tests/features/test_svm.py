@@ -238,6 +238,20 @@ def test_one_file_says_what_net_and_classifier_say(world: Path, tmp_path: Path) 
     assert clf.labels == ("blau ¼", "grün", "rot")
 
 
+def test_one_file_takes_whole_pictures_where_it_is_asked_to(world: Path, tmp_path: Path) -> None:
+    done = export_merged(world / "svm", tmp_path / "m.onnx", whole=True)
+    assert (done.given, done.input) == ("pictures", ("batch", "height", "width", 3))
+    files = sorted((world / "photos").glob("*/*.png"))
+    wanted = SVM(world / "svm").classify(extract(world / "model", files))
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    for file, scores in zip(files, wanted.scores, strict=True):
+        picture = np.asarray(Image.open(file).convert("RGB"))
+        (found,) = session.run(["scores"], {"pictures": picture[None]})
+        assert np.allclose(found[0], scores, atol=1e-5)
+    answers = list(torrefy.Classifier(tmp_path / "m.onnx").classify(files))
+    assert [a.guesses[0].index for a in answers] == wanted.classes.tolist()
+
+
 def test_features_of_versions_make_no_single_file(world: Path, tmp_path: Path) -> None:
     features = extract(world / "model", world / "photos", tta="flip")
     features.origin["model"] = str(world / "model")

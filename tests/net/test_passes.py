@@ -112,5 +112,72 @@ def test_a_run_that_nothing_takes_becomes_one_scale() -> None:
 
 
 def test_each_pass_has_a_name_and_says_what_it_does() -> None:
-    assert len({each.name for each in PASSES}) == len(PASSES) == 5
+    assert len({each.name for each in PASSES}) == len(PASSES) == 7
     assert all(each.summary for each in PASSES)
+
+
+HALF = "kernel_size: 1 stride: 2"
+
+
+def test_a_stride_goes_up_to_the_convolutions_that_make_what_is_read() -> None:
+    text = (
+        INPUT % "dim: 2 dim: 4 dim: 9 dim: 10"
+        + conv("c", "data", "c", "kernel_size: 3 pad: 1 stride_h: 2")
+        + conv("a", "c", "a", "kernel_size: 3 pad: 2 dilation: 2")
+        + layer("ReLU", "q", "a", "a")
+        + conv("b", "a", "b", "kernel_size: 1")
+        + layer("Eltwise", "e", "b c", "e")
+        + layer("ReLU", "r", "e", "e")
+        + conv("d", "e", "d", HALF)
+        + conv("f", "e", "f", HALF)
+    )
+    assert told(text) == {
+        "move-strides": ["b: has the stride of what reads e", "a: has the stride of what reads a"]
+    }
+    net = compile_net(parse_text(text), State("test"), seed=0)
+    folded = fold_and_tell(net)[0]
+    strides = {n: la.stride for n, la in folded.layers.items() if la.type_name == "Convolution"}
+    assert strides == {"c": (2, 1), "a": (2, 2), "b": (1, 1), "d": (1, 1), "f": (1, 1)}
+    (thinned,) = (la for la in folded.layers.values() if la.type_name == "Pooling")
+    assert thinned.windows.stride == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "readers",
+    [
+        conv("d", "e", "d", HALF) + conv("f", "e", "f", "kernel_size: 1"),
+        conv("d", "e", "d", HALF) + layer("TanH", "f", "e", "f"),
+        conv("d", "e", "d", "kernel_size: 3 stride: 2"),
+        conv("d", "e", "d", "kernel_size: 1 stride: 2 pad: 1"),
+    ],
+)
+def test_a_stride_stays_where_other_places_are_read_too(readers: str) -> None:
+    text = MAPS + conv("c", "data", "c") + layer("ReLU", "r", "c", "e") + readers
+    assert told(text) == {}
+
+
+def test_a_stride_stays_where_the_blob_is_asked_for() -> None:
+    text = MAPS + conv("c", "data", "c") + layer("ReLU", "r", "c", "e") + conv("d", "e", "d", HALF)
+    assert told(text) == {"move-strides": ["c: has the stride of what reads e"]}
+    assert told(text, ["d", "e"]) == {}
+    assert told(text, ["d", "c"]) == {}
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_a_layer_that_joins_no_channels_has_a_group_for_each(kind: str) -> None:
+    params = "convolution_param { num_output: 4 kernel_h: 3 kernel_w: 2 stride: 2 }"
+    net = compile_net(parse_text(MAPS + layer(kind, "c", "data", "c", params)), State("test"))
+    weight, bias = net.params["c"]
+    with torch.no_grad():
+        bias.copy_(torch.arange(4.0))
+        weight.zero_()
+        weight[range(4), range(4)] = torch.rand(4, 3, 2)
+        weight[2, 2] = 0
+    folded, results = fold_and_tell(net)
+    agree(net, folded, ["c"])
+    (change,) = (change for each in results for change in each.changes)
+    assert change.what == "each channel by itself: the other weights are 0"
+    assert folded.layers["c"].group == 4
+    with torch.no_grad():
+        weight[3, 1, 0, 0] = 1e-30
+    assert not any(each.changes for each in fold_and_tell(net)[1])

@@ -8,6 +8,7 @@ import click
 
 from torrefy.cli.definition import state_options
 from torrefy.cli.export import loaded, recipe_for, write
+from torrefy.cli.file_form import form_options
 from torrefy.cli.output import json_option
 
 
@@ -28,6 +29,7 @@ from torrefy.cli.output import json_option
 @click.option("--explain", is_flag=True, help="Tell what became of each layer that is gone.")
 @click.option("--tolerance", type=click.FloatRange(0), default=1e-4, show_default=True,
               help="The largest difference allowed between PyTorch and ONNX Runtime.")  # fmt: skip
+@form_options
 @state_options
 @json_option
 def command(
@@ -41,6 +43,7 @@ def command(
     fresh: tuple[str, ...],
     explain: bool,
     tolerance: float,
+    form: dict[str, Any],
     as_json: bool,
     **state: Any,
 ) -> None:
@@ -53,6 +56,6 @@ def command(
     net, blobs, deployed = loaded(definition, weights, blobs, fresh, state)
     recipe = recipe_for(net, preprocessing, labels, blobs or list(net.outputs))
     write(
-        net, output, blobs, recipe, deployed=deployed, tolerance=tolerance, explain=explain,
-        as_json=as_json,
+        net, output, blobs, recipe, form=form, deployed=deployed, tolerance=tolerance,
+        explain=explain, as_json=as_json,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torrefy.cli.definition import is_zoo_name, state_options
+from torrefy.cli.file_form import form_options
 from torrefy.cli.output import console, json_option, one_line, print_json
 from torrefy.errors import TorrefyError
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
               help="Compare each layer with PyTorch and name the first that departs.")  # fmt: skip
 @click.option("--tolerance", type=click.FloatRange(0), default=1e-4, show_default=True,
               help="The largest difference allowed between PyTorch and ONNX Runtime.")  # fmt: skip
+@form_options
 @state_options
 @json_option
 def command(
@@ -64,6 +66,7 @@ def command(
     explain: bool,
     parity: str | None,
     tolerance: float,
+    form: dict[str, Any],
     as_json: bool,
     **state: Any,
 ) -> None:
@@ -78,6 +81,8 @@ def command(
 
     if parity and statistics:
         raise click.UsageError("--parity layers knows no --with-statistics")
+    if statistics and form["whole"]:
+        raise click.UsageError("give --with-preprocessing or --with-statistics, not both")
     deployed: PassResult | None = None
     net: Net
     recipe: Recipe
@@ -96,8 +101,8 @@ def command(
         recipe = recipe_for(net, preprocessing, labels, blobs or list(net.outputs))
     front = _front(net, statistics, layer) if statistics else None
     write(
-        net, output, blobs, recipe, front=front, deployed=deployed, tolerance=tolerance,
-        explain=explain, layers=parity == "layers", as_json=as_json,
+        net, output, blobs, recipe, front=front, form=form, deployed=deployed,
+        tolerance=tolerance, explain=explain, layers=parity == "layers", as_json=as_json,
     )  # fmt: skip
 
 
@@ -133,6 +138,7 @@ def write(
     recipe: Recipe,
     *,
     front: Front | None = None,
+    form: Mapping[str, Any] | None = None,
     deployed: PassResult | None = None,
     tolerance: float = 1e-4,
     explain: bool = False,
@@ -150,8 +156,9 @@ def write(
         if not as_json:
             _print_layers(compared, tolerance)
     report = export_onnx(
-        net, output, blobs=blobs or None, recipe=recipe, front=front, tolerance=tolerance
-    )
+        net, output, blobs=blobs or None, recipe=recipe, front=front, tolerance=tolerance,
+        **(form or {}),
+    )  # fmt: skip
     if deployed is not None:
         report = replace(report, passes=(deployed, *report.passes))
     if as_json:
@@ -219,6 +226,8 @@ def _print(report: ExportReport, explain: bool) -> None:
         f"largest difference between PyTorch and ONNX Runtime: {report.difference:.2e} "
         f"({one_line(report.blob)})"
     )
+    if report.levels is not None:
+        click.echo(f"largest difference of a resized picture from Pillow: {report.levels:g} levels")
     for note in report.notes:
         click.echo(f"note: {one_line(note)}")
     click.echo(one_line(f"wrote {report.path}"))
@@ -262,6 +271,7 @@ def _as_json(
         "folded": report.folded,
         "difference": report.difference,
         "difference_blob": report.blob,
+        "levels": report.levels,
         "notes": list(report.notes),
         "passes": [asdict(result) for result in report.passes],
     }

@@ -196,6 +196,9 @@ def score(*, svm: str, features: str, part: str | None, as_json: bool) -> None:
 @click.option("--weights", metavar="FILE", help="The weights of a .prototxt.")
 @click.option("--preprocessing", metavar="FILE",
               help="A prototxt of what is done to a picture, where no card says it.")  # fmt: skip
+@click.option("--with-preprocessing", "whole", is_flag=True,
+              help="Let the file resize and crop, too: it takes RGB pictures of any size, NxHxWx3 "
+              "bytes.")  # fmt: skip
 @json_option
 def export(
     *,
@@ -204,18 +207,21 @@ def export(
     model: str | None,
     weights: str | None,
     preprocessing: str | None,
+    whole: bool,
     as_json: bool,
 ) -> None:
     """Write net and classifier as one ONNX file: picture in, class and scores out."""
-    from torrefy.features.merged import CLASS, PICTURE, SCORES, export_merged
+    from torrefy.features.merged import CLASS, SCORES, export_merged
 
-    done = export_merged(svm, output, model=model, weights=weights, preprocessing=preprocessing)
+    done = export_merged(
+        svm, output, model=model, weights=weights, preprocessing=preprocessing, whole=whole
+    )
     if as_json:
         print_json(
             {
                 "ok": True,
                 "file": str(done.path),
-                "input": {PICTURE: list(done.input)},
+                "input": {done.given: list(done.input)},
                 "outputs": [SCORES, CLASS],
                 "classes": list(done.classes),
                 "difference": done.difference,
@@ -223,7 +229,8 @@ def export(
             }
         )
         return
-    click.echo(f"input {PICTURE}: {'x'.join(map(str, done.input))}, 0 to 255")
+    told = "bytes in RGB, any size" if whole else "0 to 255"
+    click.echo(f"input {done.given}: {'x'.join(map(str, done.input))}, {told}")
     click.echo(f"outputs {SCORES}: batchx{len(done.classes)}; {CLASS}: batch")
     click.echo(f"largest difference from net and classifier: {done.difference:.1e}")
     click.echo(one_line(f"wrote {done.path} ({done.bytes:,} bytes)"))

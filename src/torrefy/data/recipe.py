@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torrefy import __version__
 from torrefy.data.preprocess import Preprocessor
 from torrefy.errors import TorrefyError
 
 PREFIX = "torrefy."
 """What the keys of an exported file's metadata begin with."""
+WHOLE = "pictures of any size, NxHxWx3 bytes in RGB"
+"""What the metadata `torrefy.takes` says of a file that does the preprocessing itself."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class Recipe:
     """The classes in the order of the output; empty: not known, classes are numbers."""
     license: str = ""
     """The licence of the weights."""
+    source: str = ""
+    """Where the weights come from: an address."""
+    whole: bool = False
+    """Whether the file does the preprocessing itself, and takes whole pictures."""
 
     def to_metadata(self) -> dict[str, str]:
         """The recipe as a file's metadata: texts by name, absent where nothing is known."""
@@ -36,6 +43,9 @@ class Recipe:
             "output": self.output,
             "labels": json.dumps(self.labels, ensure_ascii=False) if self.labels else "",
             "license": self.license,
+            "source": self.source,
+            "takes": WHOLE if self.whole else "",
+            "version": __version__,
         }
         return {PREFIX + key: value for key, value in metadata.items() if value}
 
@@ -65,4 +75,6 @@ class Recipe:
             output=read("output"),
             labels=tuple(labels),
             license=read("license"),
+            source=read("source"),
+            whole=read("takes") == WHOLE,
         )

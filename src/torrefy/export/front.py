@@ -43,6 +43,8 @@ class Front(nn.Module):
         super().__init__()
         self.blob: str = spec.top[0] if spec.top else ""
         """The net's input."""
+        self.given = self.blob
+        """The file's input."""
         if self.blob not in net.inputs:
             raise ExportError(
                 f'the net has no input "{self.blob}", which the layer makes',

@@ -8,7 +8,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,18 @@ from torrefy import __version__
 from torrefy.data.labels import label_limits
 from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
+from torrefy.export.answer import add_class, check_class
 from torrefy.export.front import Front, shapes_with
+from torrefy.export.lowering import as_exported, shape_weights
+from torrefy.export.opset import OPSET, check_opset
+from torrefy.export.whole import Whole
+from torrefy.export.written import free_memory, write_model
+from torrefy.layers.recurrent import Recurrent
 from torrefy.net.fold import fold_and_tell
 from torrefy.net.net import Net
 from torrefy.net.passes.plan import PassResult
 from torrefy.net.program import needed_nodes
 from torrefy.runtime.session import OnnxModel, Shape
-
-OPSET = 20
-"""ONNX's operator set. From 19 on ONNX Runtime's average pooling has the right divisor where a
-window hangs over the edge."""
 
 MOST_INLINE = 1 << 30
 """Weights of more bytes than this go to a second file: protobuf ends at 2 GiB."""
@@ -61,6 +63,9 @@ class ExportReport:
     notes: tuple[str, ...] = ()
     passes: tuple[PassResult, ...] = ()
     """What each pass over the net did."""
+    levels: float | None = None
+    """Of a file that resizes pictures itself the largest difference from Pillow, in levels of
+    0..255."""
 
 
 def export_onnx(
@@ -70,6 +75,9 @@ def export_onnx(
     blobs: Iterable[str] | None = None,
     recipe: Recipe | None = None,
     front: Front | None = None,
+    whole: bool = False,
+    classes: bool = False,
+    external: bool = False,
     opset: int = OPSET,
     tolerance: float = TOLERANCE,
 ) -> ExportReport:
@@ -87,7 +95,13 @@ def export_onnx(
         recipe: preprocessing and labels that the file shall carry.
         front: what a data layer does to pictures, to be part of the file, which then takes
             pictures of 0..255; None: nothing.
-        opset: ONNX's operator set.
+        whole: let the file do the recipe's preprocessing itself: it then takes "pictures", N×H×W×3
+            bytes in RGB of any size.
+        classes: add the output "class", N numbers: the places of the largest scores, to be looked
+            up in the recipe's labels.
+        external: write the weights to a second file, PATH.data; those of more than MOST_INLINE
+            bytes always go there.
+        opset: ONNX's operator set, 19 or newer.
         tolerance: the largest difference allowed between PyTorch and ONNX Runtime: absolute, or
             relative to the output's largest value where that is above 1.
 
@@ -99,7 +113,7 @@ def export_onnx(
     place = Place(str(path))
     if net.graph.state.phase != "test":
         raise ExportError("the net is compiled for phase train", hint='Load it with phase="test".')
-    outputs = tuple(net.graph.outputs if blobs is None else blobs)
+    outputs = tuple(dict.fromkeys(net.graph.outputs if blobs is None else blobs))
     for name in outputs:
         net.check_blob(name)
     if not net.graph.inputs or not outputs:
@@ -116,6 +130,8 @@ def export_onnx(
             )
     if not path.parent.is_dir():
         raise ExportError(f"there is no folder {path.parent}", place=place)
+    check_opset(opset)
+    inside = Whole.of(recipe, net) if whole else None
     if front is not None and recipe is not None:
         front.check(recipe)
     folded, passes = fold_and_tell(net, outputs)
@@ -124,12 +140,29 @@ def export_onnx(
         front.put_before(folded.program(outputs), folded)
     program, notes = translate_net(folded, outputs, opset, shapes_with(front, folded))
     model = program.model_proto
-    names = _finish(model, folded, outputs, recipe or Recipe(name=net.graph.name))
+    recipe = replace(recipe or Recipe(name=net.graph.name), whole=whole)
+    for value in program.model.graph.initializers.values():
+        value.const_value = None  # the exporter's own graph outlives its program
+    shape_weights(model)
+    names = _finish(model, folded, outputs, recipe)
+    levels = None
+    if inside is not None:
+        inside.put_before(model)
+        levels = inside.difference(opset)
+    scores = add_class(model, recipe, names) if classes else ""
+    left = sum(1 for node in folded.graph.nodes if not node.feeds)
+    del folded, program
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            written = _write(model, Path(folder) / path.name)
-            difference, blob = _compare(net, written, names, tolerance, recipe, front=front)
+            written = Path(folder) / path.name
+            _write(model, written, external)
+            del model
+            free_memory()
+            _check(written)
             shapes = OnnxModel(written)
+            difference, blob = _compare(
+                net, shapes, names, tolerance, recipe, front=inside or front, scores=scores
+            )
             size = sum(file.stat().st_size for file in Path(folder).iterdir())
             for file in sorted(Path(folder).iterdir(), reverse=True):  # the weights first
                 file.replace(path.parent / file.name)
@@ -142,30 +175,37 @@ def export_onnx(
         opset=opset,
         bytes=size,
         layers=len(needed),
-        folded=len(needed) - sum(1 for n in folded.graph.nodes if not n.feeds),
+        folded=len(needed) - left,
         difference=difference,
         blob=blob,
         notes=notes,
         passes=passes,
+        levels=levels,
     )
 
 
 def translate_net(
     net: Net, outputs: Sequence[str], opset: int, inputs: Mapping[str, Sequence[int]]
 ) -> tuple[Any, tuple[str, ...]]:
-    """PyTorch's exporter at work: with any batch size if the net takes any, else with its own."""
+    """PyTorch's exporter at work: with any batch size if the net takes any, else with its own.
+
+    The batch is the first axis; recurrent nets, which count steps there, have it in the second.
+    """
     shapes = [tuple(shape) for shape in inputs.values()]
-    several = [(s[0] + 1, *s[1:]) if s else s for s in shapes]
+    recurrent = any(isinstance(layer, Recurrent) for layer in net.layers.values())
     why = ""
-    if any(shapes) and all(0 not in s for s in several):
+    for axis in (0, 1) if recurrent else (0,):
+        several = [(*s[:axis], s[axis] + 1, *s[axis + 1 :]) if len(s) > axis else s for s in shapes]
+        if several == shapes or any(0 in s for s in several):
+            continue
         try:
             program = net.program(outputs)
             with torch.no_grad():
                 program(*(torch.zeros(s) for s in several))
-            axes = tuple({0: torch.export.Dim.AUTO} if s else {} for s in shapes)
+            axes = tuple({axis: torch.export.Dim.AUTO} if len(s) > axis else {} for s in shapes)
             return _export(net, outputs, several, axes, opset), ()
         except (TorrefyError, RuntimeError) as error:
-            why = str(error).splitlines()[0]
+            why = why or str(error).splitlines()[0]
     try:
         program = _export(net, outputs, shapes, None, opset)
     except (TorrefyError, RuntimeError) as error:
@@ -176,7 +216,7 @@ def translate_net(
 
 
 def _export(net: Net, outputs: Sequence[str], shapes: Sequence[Any], axes: Any, opset: int) -> Any:
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), as_exported(net):
         return torch.onnx.export(
             net.program(outputs),
             tuple(torch.zeros(shape) for shape in shapes),
@@ -222,15 +262,17 @@ def output_names(net: Net, outputs: Sequence[str]) -> list[str]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """PyTorch's exporter without its talk of packages that are not needed here."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _finish(model: Any, net: Net, outputs: Sequence[str], recipe: Recipe) -> dict[str, str]:
@@ -263,50 +305,59 @@ def _name_batch(model: Any) -> None:
                 dim.dim_param = _WORD.sub(lambda m: names.get(m[0], m[0]), dim.dim_param)
 
 
-def _write(model: Any, path: Path) -> Path:
+def _write(model: Any, path: Path, external: bool = False) -> None:
+    """Write the model, which is used up."""
     import onnx
 
     weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if weights > MOST_INLINE:
+    if external or weights > MOST_INLINE:
         onnx.save_model(
             model, path, save_as_external_data=True, location=f"{path.name}.data",
             size_threshold=1024,
         )  # fmt: skip
+        # onnx makes that file for its owner alone.
+        path.with_name(f"{path.name}.data").chmod(path.stat().st_mode)
     else:
-        onnx.save_model(model, path)
+        write_model(model, path)
+
+
+def _check(path: Path) -> None:
+    """Have ONNX's checker look at a file."""
+    import onnx
+
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"ONNX's checker refuses the file: {error}") from None
-    return path
 
 
 def _compare(
     net: Net,
-    path: Path,
+    model: OnnxModel,
     names: dict[str, str],
     tolerance: float,
-    recipe: Recipe | None,
+    recipe: Recipe,
     *,
-    front: Front | None,
+    front: Front | Whole | None,
+    scores: str,
 ) -> tuple[float, str]:
     """The largest difference between net and file, and its output.
 
     Raises:
         ExportError: it is above the tolerance.
     """
-    model = OnnxModel(path)
     random, limits = np.random.default_rng(0), label_limits(net)
+    blobs = {front.given: front.blob} if front is not None else {}
     worst, worst_blob = 0.0, next(iter(names))
     training = net.training
     net.eval()
     try:
         for more in (0, 2):
-            inputs = {
+            inputs: dict[str, NDArray[Any]] = {
                 name: random_input(
                     random,
                     shape,
-                    sum(net.inputs[name][:1]) + more,
+                    varying(shape, net.inputs[blobs.get(name, name)]) + more,
                     recipe,
                     limits[name].classes if name in limits else None,
                 )
@@ -314,12 +365,15 @@ def _compare(
             }
             fed = dict(inputs)
             if front is not None:
-                inputs[front.blob] = front.samples(random, len(inputs[front.blob]))
-                fed[front.blob] = front.expected(inputs[front.blob])
+                count = len(fed.pop(front.given))
+                inputs[front.given] = front.samples(random, count)
+                fed[front.blob] = front.expected(inputs[front.given])
             _reset(net)
             with torch.no_grad():
                 expected = net.run(fed, list(names.values()))
             found = model.run(inputs)
+            if scores:
+                check_class(found, scores, len(recipe.labels))
             for name, blob in names.items():
                 difference, scale = distance(found[name], expected[blob])
                 if not difference <= tolerance * max(1.0, scale):
@@ -342,6 +396,11 @@ def _reset(net: Net) -> None:
     """Let what a net carries from batch to batch start anew, as the file does at each run."""
     for layer in net.layers.values():
         layer.reset()
+
+
+def varying(shape: Shape, given: Sequence[int]) -> int:
+    """The definition's extent of the axis that may vary in a file; 0 where none may."""
+    return next((g for dim, g in zip(shape, given, strict=False) if isinstance(dim, str)), 0)
 
 
 def random_input(

@@ -14,6 +14,7 @@ import torch
 from torrefy.data.labels import label_limits
 from torrefy.data.recipe import Recipe
 from torrefy.export import onnx as writing
+from torrefy.export.opset import OPSET
 from torrefy.net.fold import fold
 from torrefy.net.net import Net
 from torrefy.runtime.session import OnnxModel
@@ -41,7 +42,7 @@ def compare_layers(
     blobs: Iterable[str] | None = None,
     *,
     recipe: Recipe | None = None,
-    opset: int = writing.OPSET,
+    opset: int = OPSET,
 ) -> list[LayerDifference]:
     """Export a net with the tops of all layers that are left of it as outputs, and compare each.
 
@@ -55,7 +56,8 @@ def compare_layers(
         opset: ONNX's operator set.
 
     Returns:
-        In the order in which they are computed.
+        In the order in which they are computed. A top of which only the places are computed that
+        a stride leaves is not among them.
 
     Raises:
         ExportError: PyTorch's exporter can't express the net.
@@ -64,7 +66,7 @@ def compare_layers(
     folded = fold(net, outputs).cpu()
     nodes = {
         top: node for node in folded.graph.nodes if not node.feeds
-        for top in node.tops if top in net.shapes
+        for top in node.tops if folded.shapes[top] == net.shapes.get(top)
     }  # fmt: skip
     program, _ = writing.translate_net(folded, tuple(nodes), opset, folded.inputs)
     names = writing.output_names(folded, tuple(nodes))
@@ -75,7 +77,7 @@ def compare_layers(
         model = OnnxModel(file)
         inputs = {
             name: writing.random_input(
-                random, shape, sum(net.inputs[name][:1]), recipe,
+                random, shape, writing.varying(shape, net.inputs[name]), recipe,
                 limits[name].classes if name in limits else None,
             )
             for name, shape in model.inputs.items()

@@ -16,7 +16,10 @@ from torrefy import __version__
 from torrefy.data.preprocess import Preprocessor
 from torrefy.data.recipe import Recipe
 from torrefy.errors import ExportError, Place, TorrefyError
-from torrefy.export.onnx import OPSET, translate
+from torrefy.export.lowering import as_exported
+from torrefy.export.onnx import translate
+from torrefy.export.opset import OPSET
+from torrefy.export.whole import PICTURES, Whole
 from torrefy.features.extract import Extractor, pooled_to, reopened
 from torrefy.features.svm import ONNX, SVM, Classified
 from torrefy.net.fold import fold
@@ -35,11 +38,14 @@ class Merged:
 
     path: Path
     input: tuple[int | str, ...]
-    """The shape of a batch of pictures: RGB of 0 to 255, or grey, resized and cropped."""
+    """The shape of a batch of pictures: RGB of 0 to 255, or grey, resized and cropped; or whole
+    ones."""
     classes: tuple[str, ...]
     difference: float
     """The largest difference of a score from net and classifier one after the other."""
     bytes: int
+    given: str = PICTURE
+    """The input's name."""
 
 
 class _Whole(nn.Module):
@@ -66,7 +72,12 @@ class _Whole(nn.Module):
 
 
 def export_merged(
-    svm: SVM | str | Path, path: str | Path, *, model: str | Path | None = None, **opened: Any
+    svm: SVM | str | Path,
+    path: str | Path,
+    *,
+    model: str | Path | None = None,
+    whole: bool = False,
+    **opened: Any,
 ) -> Merged:
     """Write a net and a classifier as one file, and check it.
 
@@ -79,6 +90,8 @@ def export_merged(
         svm: what `torrefy svm fit` made, or its folder.
         path: the file; one there is replaced.
         model: the net; None: that which the features were made by.
+        whole: let the file resize and crop, too: it takes `pictures`, N×H×W×3 bytes in RGB of any
+            size.
         opened: weights and preprocessing of a .prototxt.
 
     Raises:
@@ -101,18 +114,28 @@ def export_merged(
     seen = extractor.preprocessor
     (blob,) = extractor.blobs
     folded = fold(extractor.net, [blob]).cpu()
-    whole = _Whole(folded.program([blob]), seen, extractor.pool).eval()
-    model_ = translate(whole, torch.zeros(2, *seen.shape), PICTURE, "features", OPSET)
+    net = _Whole(folded.program([blob]), seen, extractor.pool).eval()
+    with as_exported(folded):
+        model_ = translate(net, torch.zeros(2, *seen.shape), PICTURE, "features", OPSET)
     merged = _merge(model_, svm)
-    recipe = Recipe(svm.folder.name, _pixels(seen), SCORES, svm.classes, extractor.recipe.license)
+    inside = Whole(seen) if whole else None
+    if inside is not None:
+        Whole(_pixels(seen)).put_before(merged)
+        inside.difference(OPSET)
+    recipe = Recipe(
+        svm.folder.name, _pixels(seen), SCORES, svm.classes, extractor.recipe.license, whole=whole
+    )
     _finish(merged, recipe)
     data = merged.SerializeToString()
     with tempfile.TemporaryDirectory(prefix="torrefy-") as folder:
         trial = Path(folder) / "merged.onnx"
         trial.write_bytes(data)
-        difference = _compare(OnnxModel(trial), extractor, svm, place)
+        difference = _compare(OnnxModel(trial), extractor, svm, place, inside)
     with replacing(path) as file:
         file.write(data)
+    if whole:
+        shape: tuple[int | str, ...] = ("batch", "height", "width", 3)
+        return Merged(path, shape, svm.classes, difference, len(data), PICTURES)
     return Merged(path, ("batch", *seen.shape), svm.classes, difference, len(data))
 
 
@@ -174,23 +197,22 @@ def _finish(model: Any, recipe: Recipe) -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
-def _compare(model: OnnxModel, extractor: Extractor, svm: SVM, place: Place) -> float:
+def _compare(
+    model: OnnxModel, extractor: Extractor, svm: SVM, place: Place, inside: Whole | None
+) -> float:
     """The largest difference of a score.
 
     Raises:
         ExportError: it is above TOLERANCE, or a class is another.
     """
-    seen = extractor.preprocessor
     random = np.random.default_rng(0)
-    coarse = random.integers(0, 256, (TRIED, seen.channels, 8, 8)).astype(np.float32)
-    blocks = -(-seen.height // 8), -(-seen.width // 8)
-    pixels = np.kron(coarse, np.ones((1, 1, *blocks), np.float32))
-    pixels = np.ascontiguousarray(pixels[..., : seen.height, : seen.width])
-    made = model.run({PICTURE: pixels})
-    given = pixels[:, ::-1] if seen.colour == "BGR" else pixels
-    mean = np.asarray(list(seen.message.mean) or [0.0], np.float32).reshape(1, -1, 1, 1)
-    scaled: NDArray[np.float32] = (given - mean) * np.float32(seen.message.scale)
-    ready = np.ascontiguousarray(scaled)
+    made: dict[str, NDArray[Any]]
+    if inside is not None:
+        pictures = inside.samples(random, TRIED)
+        made, ready = model.run({PICTURES: pictures}), inside.expected(pictures)
+    else:
+        pixels, ready = _tried(random, extractor.preprocessor)
+        made = model.run({PICTURE: pixels})
     features = extractor(ready)[svm.blob].reshape(TRIED, -1)
     wanted = Classified.of(svm.model, features)
     difference = float(np.abs(made[SCORES] - wanted.scores).max())
@@ -202,3 +224,17 @@ def _compare(model: OnnxModel, extractor: Extractor, svm: SVM, place: Place) -> 
             hint="Nothing was written.",
         )
     return difference
+
+
+def _tried(
+    random: np.random.Generator, seen: Preprocessor
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Pictures of noise, and what the net sees of them."""
+    coarse = random.integers(0, 256, (TRIED, seen.channels, 8, 8)).astype(np.float32)
+    blocks = -(-seen.height // 8), -(-seen.width // 8)
+    pixels = np.kron(coarse, np.ones((1, 1, *blocks), np.float32))
+    pixels = np.ascontiguousarray(pixels[..., : seen.height, : seen.width])
+    given = pixels[:, ::-1] if seen.colour == "BGR" else pixels
+    mean = np.asarray(list(seen.message.mean) or [0.0], np.float32).reshape(1, -1, 1, 1)
+    scaled: NDArray[np.float32] = (given - mean) * np.float32(seen.message.scale)
+    return pixels, np.ascontiguousarray(scaled)

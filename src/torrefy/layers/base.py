@@ -146,6 +146,18 @@ class Layer(nn.Module):
         """Compute the top, or a tuple of tops when `num_tops` is not 1."""
         raise NotImplementedError
 
+    def exported(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What an ONNX file computes for this layer: `forward`, written in ONNX's operators.
+
+        A layer overrides this where another form measures faster in ONNX Runtime, or where
+        `forward` can't be written in ONNX. It is torch code that computes the same numbers;
+        `torch.onnx.ops.symbolic("GlobalMaxPool", (x,), dtype=x.dtype, shape=(*x.shape[:2], 1, 1))`
+        asks for an operator by name. It may call `forward`. The export compares the file with
+        `forward`, and so does `torrefy.testing.check_onnx`.
+        """
+        tops: Tensor | tuple[Tensor, ...] = self.forward(*bottoms)
+        return tops
+
     def shapes(self, *bottoms: Shape) -> Sequence[Shape] | None:
         """The tops' shapes, where `forward` on the meta device can't tell them; else None.
 

@@ -97,9 +97,12 @@ class Windows:
 
     def total(self, x: Tensor) -> Tensor:
         """The sum of each window."""
-        # (PyTorch's exporter loses divisor_override.)
+        # (PyTorch's exporter loses divisor_override. ONNX Runtime joins a padding with the pooling
+        # behind it, and refuses it as wide as the kernel: a product stands between.)
         padded = F.pad(x, self.margins(x))
-        return F.avg_pool2d(padded, self.kernel, self.stride) * math.prod(self.kernel)
+        if self.kernel == (1, 1):
+            return padded[:, :, :: self.stride[0], :: self.stride[1]]
+        return F.avg_pool2d(padded * math.prod(self.kernel), self.kernel, self.stride)
 
     def mean(self, x: Tensor) -> Tensor:
         """The sum of each window over its area in the padded plane."""
@@ -139,8 +142,7 @@ class Pooling(Layer):
     with padding, a last window that would start beyond the picture and its left padding is
     dropped. MAX ignores the padding. AVE divides by the window clipped to the padded picture:
     padding counts, the overhang of rounding up does not. A second top of MAX holds the index
-    of each maximum in its H×W plane. ONNX Runtime refuses AVE where a window lies wholly in the
-    padding.
+    of each maximum in its H×W plane.
 
     STOCHASTIC (Zeiler and Fergus 2013, arXiv:1301.3557), for bottoms that are nowhere negative:
     in TRAIN one value of the window with probability x / Σ x, in TEST Σ x² / Σ x. It takes no

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from torrefy.net.net import Net
 from torrefy.net.passes.behind import BEHIND
 from torrefy.net.passes.dead import DEAD
+from torrefy.net.passes.diagonal import DIAGONAL
 from torrefy.net.passes.front import FRONT
 from torrefy.net.passes.identity import IDENTITY
 from torrefy.net.passes.merge import MERGE
 from torrefy.net.passes.plan import Pass, PassResult, Plan
+from torrefy.net.passes.stride import STRIDE
 
-PASSES: tuple[Pass, ...] = (DEAD, IDENTITY, BEHIND, MERGE, FRONT)
+PASSES: tuple[Pass, ...] = (DEAD, IDENTITY, BEHIND, MERGE, FRONT, DIAGONAL, STRIDE)
 """The passes in the order in which they run."""
 
 
@@ -22,8 +24,9 @@ def fold(net: Net, blobs: Iterable[str] | None = None) -> Net:
     What the blobs don't depend on is left out. A run of layers that are a factor and an offset
     for each channel (BatchNorm, Scale, Bias, Power of power 1, Eltwise with constants) becomes
     part of the Convolution, Deconvolution or InnerProduct before it, else one Scale, which the
-    layer behind takes where that is exact. Dropout and Split vanish. The weights are combined in
-    double precision. `PASSES` lists what is done, in order.
+    layer behind takes where that is exact. Dropout and Split vanish. Weights between channels that
+    are all 0, and what 1x1 convolutions with a stride leave out, are not computed with. The
+    weights are combined in double precision. `PASSES` lists what is done, in order.
 
     Args:
         net: a net in phase test.

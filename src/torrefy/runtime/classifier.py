@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, overload
@@ -15,6 +15,7 @@ from torrefy.data.ahead import BATCH, made_ahead
 from torrefy.data.examples import pixels_of
 from torrefy.data.preprocess import Preprocessor
 from torrefy.data.recipe import Recipe
+from torrefy.data.uncropped import Uncropped
 from torrefy.errors import PictureError, Place, TorrefyError
 from torrefy.runtime.batch import measured_batch
 from torrefy.runtime.session import OnnxModel
@@ -290,8 +291,10 @@ def _open(model: str | Path, device: str) -> tuple[Engine, Recipe]:
 def _onnx_engine(model: OnnxModel) -> tuple[Engine, Recipe]:
     recipe = model.recipe
     (blob, *others) = model.inputs
-    if recipe.preprocessor:
-        blob = recipe.preprocessor.blob
+    seen = recipe.preprocessor
+    uncropped = Uncropped(seen) if seen and recipe.whole else None
+    if seen and not uncropped:
+        blob = seen.blob
     if others or blob not in model.inputs:
         raise TorrefyError(
             f"{model.path}: pictures go to the input {blob}, the file takes "
@@ -302,16 +305,18 @@ def _onnx_engine(model: OnnxModel) -> tuple[Engine, Recipe]:
 
     def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         if not isinstance(fixed, int):
-            return model.run({blob: pictures}, [output])[output]
+            given = uncropped.whole(pictures) if uncropped else pictures
+            return model.run({blob: given}, [output])[output]
         # The definition fixed the batch: whole batches, the last one filled up.
         rows = []
         for i in range(0, len(pictures), fixed):
             part = pictures[i : i + fixed]
             filled = np.concatenate([part, np.repeat(part[:1], fixed - len(part), axis=0)])
+            filled = uncropped.whole(filled) if uncropped else filled
             rows.append(model.run({blob: filled}, [output])[output][: len(part)])
         return np.concatenate(rows)
 
-    return run, recipe
+    return run, replace(recipe, preprocessor=uncropped) if uncropped else recipe
 
 
 def _net_engine(model: Model, device: str) -> Engine:

@@ -66,6 +66,10 @@ class OnnxModel:
             )
         self.inputs: dict[str, Shape] = {i.name: tuple(i.shape) for i in self.session.get_inputs()}
         """The inputs and their shapes."""
+        self._kinds = {
+            i.name: np.uint8 if i.type == "tensor(uint8)" else np.float32
+            for i in self.session.get_inputs()
+        }
         self.outputs: dict[str, Shape] = {
             o.name: tuple(o.shape) for o in self.session.get_outputs()
         }
@@ -94,7 +98,7 @@ class OnnxModel:
                         place=Place(str(self.path)),
                         hint=did_you_mean(name, known) or f"It has {', '.join(known)}.",
                     )
-        fed = {name: np.ascontiguousarray(a, np.float32) for name, a in inputs.items()}
+        fed = {name: np.ascontiguousarray(a, self._kinds[name]) for name, a in inputs.items()}
         try:
             values = self.session.run(wanted, fed)
         except Exception as error:  # noqa: BLE001  ONNX Runtime has no one class of errors

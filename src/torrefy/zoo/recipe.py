@@ -17,4 +17,5 @@ def recipe_of(card: Card) -> Recipe:
         output=message.output,
         labels=tuple(labels(card)),
         license=message.license,
+        source=message.homepage or next((one.url for one in message.weights), ""),
     )
