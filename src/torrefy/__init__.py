@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from torrefy.data.recipe import Recipe
     from torrefy.errors import TorrefyError
     from torrefy.export.onnx import ExportReport, export_onnx
+    from torrefy.export.precision.lower import lower_precision
     from torrefy.features.estimator import FeatureExtractor
     from torrefy.features.extract import extract
     from torrefy.finetune.estimator import FineTuner
@@ -32,6 +33,7 @@ _HOMES = {
     "Solver": "torrefy.train.solver",
     "TorrefyError": "torrefy.errors",
     "export_onnx": "torrefy.export.onnx",
+    "lower_precision": "torrefy.export.precision.lower",
     "extract": "torrefy.features.extract",
     "fine_tune": "torrefy.finetune.finetune",
     "load_net": "torrefy.weights.load",
@@ -53,6 +55,7 @@ __all__ = [
     "extract",
     "fine_tune",
     "load_net",
+    "lower_precision",
 ]
 
 

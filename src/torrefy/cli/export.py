@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 from torrefy.cli.definition import is_zoo_name, state_options
 from torrefy.cli.file_form import form_options
 from torrefy.cli.output import console, json_option, one_line, print_json
+from torrefy.cli.precision import check_lowered, lower_file, precision_options, print_lowered
 from torrefy.errors import TorrefyError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from torrefy.export.front import Front
     from torrefy.export.onnx import ExportReport
     from torrefy.export.parity import LayerDifference
+    from torrefy.export.precision.report import PrecisionReport
     from torrefy.net.net import Net
     from torrefy.net.passes.plan import PassResult
 
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 @click.option("--tolerance", type=click.FloatRange(0), default=1e-4, show_default=True,
               help="The largest difference allowed between PyTorch and ONNX Runtime.")  # fmt: skip
 @form_options
+@precision_options
 @state_options
 @json_option
 def command(
@@ -67,6 +71,7 @@ def command(
     parity: str | None,
     tolerance: float,
     form: dict[str, Any],
+    lowered: dict[str, Any] | None,
     as_json: bool,
     **state: Any,
 ) -> None:
@@ -83,6 +88,8 @@ def command(
         raise click.UsageError("--parity layers knows no --with-statistics")
     if statistics and form["whole"]:
         raise click.UsageError("give --with-preprocessing or --with-statistics, not both")
+    if lowered and (statistics or form["whole"]):
+        raise click.UsageError("--precision goes with neither --with-preprocessing nor -statistics")
     deployed: PassResult | None = None
     net: Net
     recipe: Recipe
@@ -101,7 +108,7 @@ def command(
         recipe = recipe_for(net, preprocessing, labels, blobs or list(net.outputs))
     front = _front(net, statistics, layer) if statistics else None
     write(
-        net, output, blobs, recipe, front=front, form=form, deployed=deployed,
+        net, output, blobs, recipe, front=front, form=form, lowered=lowered, deployed=deployed,
         tolerance=tolerance, explain=explain, layers=parity == "layers", as_json=as_json,
     )  # fmt: skip
 
@@ -139,6 +146,7 @@ def write(
     *,
     front: Front | None = None,
     form: Mapping[str, Any] | None = None,
+    lowered: dict[str, Any] | None = None,
     deployed: PassResult | None = None,
     tolerance: float = 1e-4,
     explain: bool = False,
@@ -155,16 +163,26 @@ def write(
         compared = compare_layers(net, blobs or None, recipe=recipe)
         if not as_json:
             _print_layers(compared, tolerance)
-    report = export_onnx(
-        net, output, blobs=blobs or None, recipe=recipe, front=front, tolerance=tolerance,
-        **(form or {}),
-    )  # fmt: skip
-    if deployed is not None:
-        report = replace(report, passes=(deployed, *report.passes))
+    lower: PrecisionReport | None = None
+    with tempfile.TemporaryDirectory(prefix="torrefy-") as folder:
+        file = Path(folder) / Path(output).name if lowered else Path(output)
+        if lowered:
+            check_lowered(output, recipe=recipe, **lowered)
+        report = export_onnx(
+            net, file, blobs=blobs or None, recipe=recipe, front=front, tolerance=tolerance,
+            **(form or {}),
+        )  # fmt: skip
+        if deployed is not None:
+            report = replace(report, passes=(deployed, *report.passes))
+        if lowered:
+            lower = lower_file(str(file), output, lowered, quiet=as_json)
     if as_json:
-        print_json(_as_json(report, compared, tolerance))
+        told = _as_json(report, compared, tolerance) | {"file": output}
+        print_json(told | ({"lowered": lower.as_json()} if lower else {}))
     else:
-        _print(report, explain)
+        _print(report, explain, written=lower is None)
+        if lower is not None:
+            print_lowered(lower)
 
 
 def _front(net: Net, definition: str, layer: str) -> Front:
@@ -203,7 +221,7 @@ def recipe_for(
     return Recipe(name=net.graph.name, preprocessor=preprocessor, labels=names)
 
 
-def _print(report: ExportReport, explain: bool) -> None:
+def _print(report: ExportReport, explain: bool, *, written: bool = True) -> None:
     from torrefy.net.fold import PASSES
 
     summaries = {each.name: each.summary for each in PASSES}
@@ -230,7 +248,8 @@ def _print(report: ExportReport, explain: bool) -> None:
         click.echo(f"largest difference of a resized picture from Pillow: {report.levels:g} levels")
     for note in report.notes:
         click.echo(f"note: {one_line(note)}")
-    click.echo(one_line(f"wrote {report.path}"))
+    if written:
+        click.echo(one_line(f"wrote {report.path}"))
 
 
 def _print_layers(compared: Sequence[LayerDifference], tolerance: float) -> None:

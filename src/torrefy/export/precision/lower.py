@@ -123,7 +123,13 @@ def lower_precision(
     import onnx
 
     source, path = Path(source), Path(path)
-    _check(source, path, precision, count, least_agreement)
+    check_asked(path, precision, calibrate is not None)
+    if not source.is_file():
+        raise ExportError("no such file", place=Place(str(source)), hint=nearest_file(source))
+    if not 0 <= least_agreement <= 1:
+        raise ExportError(f"the least agreement is a share from 0 to 1, not {least_agreement:g}")
+    if count < 1:
+        raise ExportError(f"{count} pictures can't calibrate")
     try:
         model = onnx.load(source)
     except Exception as error:  # noqa: BLE001  protobuf's errors, OSError, onnx's own
@@ -132,12 +138,6 @@ def lower_precision(
         _examples(calibrate), _examples(held_out), count, seed, least_agreement, tuple(keep),
         reduce_range, threads, told,
     )  # fmt: skip
-    if precision == "int8" and asked.calibrate is None:
-        raise ExportError(
-            "int8 needs pictures to calibrate on",
-            hint="Give a folder of a hundred or more like those that it will see: "
-            "calibrate=…, or --calibrate.",
-        )
     recipe = Recipe.from_metadata({p.key: p.value for p in model.metadata_props}, str(source))
     output = _checked_output(model, recipe, source, asked)
     ready = prepared(model)
@@ -147,27 +147,31 @@ def lower_precision(
         return work(_Job(ready, output, calibration, measured, source, path, Path(folder)), asked)
 
 
-def _check(source: Path, path: Path, precision: str, count: int, least_agreement: float) -> None:
-    """Refuse what can be seen to be wrong at once."""
+def check_asked(path: str | Path, precision: str, calibrated: bool) -> None:
+    """Refuse what can be seen to be wrong at once.
+
+    Raises:
+        ExportError: there is no such precision or folder, or int8 has no pictures.
+    """
+    path = Path(path)
     if precision == "bf16":
         raise ExportError(
             "no file is written in bf16: ONNX Runtime's CPU provider has no convolution in it",
-            hint="Export in fp32 and let OpenVINO compute in bf16: "
-            "`torrefy bench MODEL --runtime openvino --precision bf16`.",
+            hint="Take fp16 for a GPU, int8 for a CPU.",
         )
     if precision not in PRECISIONS:
         raise ExportError(
             f'there is no precision "{precision}"',
             hint=did_you_mean(precision, PRECISIONS) or "There are fp16 and int8.",
         )
-    if not source.is_file():
-        raise ExportError("no such file", place=Place(str(source)), hint=nearest_file(source))
     if not path.parent.is_dir():
         raise ExportError(f"there is no folder {path.parent}", place=Place(str(path)))
-    if not 0 <= least_agreement <= 1:
-        raise ExportError(f"the least agreement is a share from 0 to 1, not {least_agreement:g}")
-    if count < 1:
-        raise ExportError(f"{count} pictures can't calibrate")
+    if precision == "int8" and not calibrated:
+        raise ExportError(
+            "int8 needs pictures to calibrate on",
+            hint="Give a folder of a hundred or more like those that it will see: "
+            "calibrate=…, or --calibrate.",
+        )
 
 
 def _examples(data: Any) -> Examples | None:
@@ -235,7 +239,8 @@ def _noise(model: Any, recipe: Recipe, seed: int) -> Any:
 
 
 def _int8(job: _Job, asked: _Asked) -> PrecisionReport:
-    assert job.calibration is not None  # noqa: S101  checked above
+    if job.calibration is None:
+        raise ExportError("int8 needs pictures to calibrate on")
     asked.told("ranges")
     spreads = measure(job.model, job.calibration.batches(), asked.threads)
     quantiser = Quantiser(job.model, spreads, reduce_range=asked.reduce_range)
