@@ -759,8 +759,7 @@ class _L(LayerFunctions):
         with padding, a last window that would start beyond the picture and its left padding is
         dropped. MAX ignores the padding. AVE divides by the window clipped to the padded picture:
         padding counts, the overhang of rounding up does not. A second top of MAX holds the index
-        of each maximum in its H×W plane. ONNX Runtime refuses AVE where a window lies wholly in the
-        padding.
+        of each maximum in its H×W plane.
 
         STOCHASTIC (Zeiler and Fergus 2013, arXiv:1301.3557), for bottoms that are nowhere negative:
         in TRAIN one value of the window with probability x / Σ x, in TEST Σ x² / Σ x. It takes no
