@@ -25,6 +25,7 @@ COMMANDS = {
     "test": "Average a net's outputs over its test data.",
     "time": "Tell how long a net and each of its layers take.",
     "classify": "Say what is in pictures.",
+    "bench": "Tell how fast a model is, in each runtime and precision.",
     "finetune": "Finetune a pretrained net on pictures.",
     "heads": "List the heads, or print the page of each TYPE.",
     "features": "Take features of pictures.",

@@ -48,7 +48,7 @@ class _BatchType(click.ParamType[Any]):
     epilog="\b\nExample:\n  torrefy classify squeezenet_v1.1 cat.png\n"
     "  find photos -name '*.jpg' | torrefy classify --top 1 net.onnx -\n"
     "  torrefy classify --tta oversample squeezenet_v1.1 cat.png\n"
-    "  torrefy classify net.onnx photos/ -o answers.csv"
+    "  torrefy classify net.onnx photos/ -o answers.csv --runtime auto"
 )
 @click.argument("model")
 @click.argument("pictures", nargs=-1, required=True, metavar="PICTURE...")
@@ -60,6 +60,13 @@ class _BatchType(click.ParamType[Any]):
 @click.option("--batch", type=_BatchType(), default="auto", show_default=True, metavar="N",
               help="Pictures that are computed at once; auto: measured, for many.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
+@click.option("--runtime", metavar="NAME",
+              help="onnxruntime, pytorch, torch.compile, a plugin's; or auto: the fastest, "
+              "measured once  [default: onnxruntime; for a net on a GPU pytorch]")  # fmt: skip
+@click.option("--precision", default="fp32", show_default=True, metavar="NAME",
+              help="What the runtime computes in: fp32, bf16 or fp16.")  # fmt: skip
+@click.option("--threads", type=click.IntRange(0), default=0, metavar="N",
+              help="How many compute  [default: as the runtime decides]")  # fmt: skip
 @tta_options
 @json_option
 @click.pass_context
@@ -73,6 +80,9 @@ def command(
     resume: bool,
     batch: Batch,
     device: str,
+    runtime: str | None,
+    precision: str,
+    threads: int,
     tta: tuple[str, ...],
     tta_count: int | None,
     tta_seed: int,
@@ -97,9 +107,14 @@ def command(
     if first is None:
         raise TorrefyError("there are no pictures to classify")
     found = chain([first], found)
+
     from torrefy.runtime.classifier import Classifier
 
-    classifier = Classifier(model, device, tta=versions)
+    classifier = Classifier(
+        model, device, runtime=runtime, precision=precision, threads=threads, tta=versions
+    )
+    if classifier.choice is not None:
+        click.echo(one_line(classifier.choice.told()), err=True)
     if output is not None:
         from torrefy.runtime.bulk import classify_to
 

@@ -87,7 +87,7 @@ def _photograph(model: str, quiet: bool) -> dict[str, Any]:
     from torrefy.weights.load import load_net
     from torrefy.zoo import pull
 
-    by_torch = Classifier(model)
+    by_torch = Classifier(model, runtime="pytorch")
     pulled = pull(model)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{model}.onnx"

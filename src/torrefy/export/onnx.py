@@ -32,7 +32,8 @@ from torrefy.net.fold import fold_and_tell
 from torrefy.net.net import Net
 from torrefy.net.passes.plan import PassResult
 from torrefy.net.program import needed_nodes
-from torrefy.runtime.session import OnnxModel, Shape
+from torrefy.runtime.base import Shape
+from torrefy.runtime.session import OnnxModel
 
 MOST_INLINE = 1 << 30
 """Weights of more bytes than this go to a second file: protobuf ends at 2 GiB."""

@@ -252,6 +252,32 @@ def torrefy_lint_rules() -> Iterable[Any]:  # type: ignore[empty-body]
 
 
 @hookspec
+def torrefy_runtimes() -> Iterable[type[Any] | Lazy]:  # type: ignore[empty-body]
+    """What computes models: `Runtime` subclasses, by their `name`. Since 0.1.
+
+    `torrefy classify --runtime acme`, and a row of `torrefy bench`; `--runtime auto` tries it, too.
+
+    Example:
+        class Acme(Runtime):
+            "Models on ACME's accelerator."
+            name = "acme"
+
+            def missing(self, device, precision):
+                return "" if acme.boards() else "there is no ACME board in this machine"
+
+            def version(self):
+                return acme.__version__
+
+            def open(self, model, device, precision, threads):
+                return AcmeSession(acme.compile(model.file()))
+
+        @hookimpl
+        def torrefy_runtimes():
+            return [Acme]
+    """
+
+
+@hookspec
 def torrefy_commands() -> Iterable[Any]:  # type: ignore[empty-body]
     """Commands of `torrefy`: click commands, or `Lazy` ones with a line of help. Since 0.1.
 

@@ -27,6 +27,7 @@ BUILT_IN = {
     "torrefy.finetune": ("torrefy_heads",),
     "torrefy.layers": ("torrefy_layers", "torrefy_fillers"),
     "torrefy.lint": ("torrefy_lint_rules",),
+    "torrefy.runtime": ("torrefy_runtimes",),
     "torrefy.train": ("torrefy_solvers", "torrefy_lr_policies", "torrefy_train_callbacks"),
     "torrefy.weights": ("torrefy_weight_formats",),
     "torrefy.zoo": ("torrefy_zoo_paths",),
@@ -123,6 +124,14 @@ def configure(
     if dialect is not None:
         _settings.dialect = dialect
     reset()
+
+
+def configured() -> dict[str, Any]:
+    """What `configure` was given, so that another process can be given the same."""
+    return {
+        "files": list(_settings.files), "disabled": list(_settings.disabled),
+        "trace": _settings.trace, "dialect": _settings.dialect,
+    }  # fmt: skip
 
 
 _within: ContextVar[str] = ContextVar("dialect", default="")

@@ -19,7 +19,6 @@ from torrefy.errors import DataError, Place
 from torrefy.runtime.classifier import Answer, Batch, Classifier
 from torrefy.runtime.rows import CsvRows, JsonRows, Rows, plain
 from torrefy.weights.files import replacing
-from torrefy.zoo.model import find_model
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 """What a table's name ends in, which says what it is."""
@@ -242,8 +241,7 @@ def _classes(classifier: Classifier) -> int:
 def _origin(classifier: Classifier) -> dict[str, Any]:
     """What answers depend on."""
     model, versions = classifier.model, classifier.versions
-    file = Path(model) if model.endswith(".onnx") else find_model(model).weights
-    with file.open("rb") as opened:
+    with classifier.weights.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     return {
         "torrefy": __version__,
@@ -251,6 +249,8 @@ def _origin(classifier: Classifier) -> dict[str, Any]:
         "weights": digest,
         "recipe": classifier.recipe.to_metadata(),
         "device": classifier.device,
+        "runtime": classifier.runtime,
+        "precision": classifier.precision,
         "versions": [versions.name, len(versions), versions.seed] if versions else None,
     }
 

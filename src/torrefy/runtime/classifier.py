@@ -1,12 +1,12 @@
-"""Pictures into answers, by a zoo model in PyTorch or an exported file in ONNX Runtime."""
+"""Pictures into answers, by a zoo model or an exported file, in the runtime that is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torrefy.data.ahead import BATCH, made_ahead
 from torrefy.data.examples import pixels_of
 from torrefy.data.preprocess import Preprocessor
-from torrefy.data.recipe import Recipe
-from torrefy.data.uncropped import Uncropped
-from torrefy.errors import PictureError, Place, TorrefyError
+from torrefy.errors import ExportError, PictureError, Place, TorrefyError
+from torrefy.runtime.base import DEFAULT, Session, check_precision, open_session
 from torrefy.runtime.batch import measured_batch
-from torrefy.runtime.session import OnnxModel
-from torrefy.zoo.model import Model, find_model
+from torrefy.runtime.choose import AUTO, Choice, fastest
+from torrefy.runtime.engine import engine_of
+from torrefy.runtime.runnable import Runnable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -60,20 +60,19 @@ class Answer:
     """Why the picture can't be read; there are no guesses then."""
 
 
-class Engine(Protocol):
-    """What runs a model: N×C×H×W pictures to N×classes."""
-
-    def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compute the output."""
-
-
 class Classifier:
     """Says what is in pictures.
 
     Args:
         model: a zoo model's name, a folder with a card, as a finetuning's run folder, or an .onnx
             file that Torrefy exported with preprocessing.
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda"; with ONNX Runtime "tensorrt" and "auto", too.
+        runtime: what computes: "onnxruntime", "pytorch", "torch.compile", one of a plugin's; or
+            "auto", the fastest here, which is measured once for a model and a machine. None:
+            ONNX Runtime, for which a zoo model is exported once and kept; on a GPU, and where a
+            model can't be exported, PyTorch.
+        precision: what the runtime computes in: "fp32", "bf16" or "fp16".
+        threads: how many threads compute; 0: as the runtime decides.
         tta: test-time augmentation: versions of each picture, whose outputs are averaged. "flip",
             "oversample" (pycaffe's ten crops), a recipe, augmentations ("Rotation min: -10 max:
             10"), or what `torrefy.data.augment.versions.read_versions` made. None: the picture
@@ -94,18 +93,32 @@ class Classifier:
         model: str | Path,
         device: str = "cpu",
         *,
+        runtime: str | None = None,
+        precision: str = "fp32",
+        threads: int = 0,
         tta: Versions | str | Sequence[str] | None = None,
     ) -> None:
         """Load the model."""
         self.model = str(model)
         self.device = device
+        self.precision = precision
         self.versions: Versions | None = None
         """What is made of each picture; None: it alone."""
         if tta is not None:
             from torrefy.data.augment.versions import read_versions  # here: it needs OpenCV
 
             self.versions = read_versions(tta)
-        engine, recipe = _open(model, device)
+        runnable = Runnable(model)
+        self.weights: Path = runnable.weights
+        """The file of the model's weights."""
+        self.choice: Choice | None = None
+        """What "auto" took, and the times of all that it tried; None: a runtime was named."""
+        if runtime == AUTO:
+            check_precision(precision)
+            self.choice = fastest(runnable, device, precision, threads)
+            runtime = self.choice.runtime
+        self.runtime, session = _opened(runnable, runtime, device, precision, threads)
+        engine, recipe = engine_of(session, runnable.recipe, self.model)
         if recipe.preprocessor is None:
             raise TorrefyError(
                 f"{model}: the file doesn't say what is done to a picture",
@@ -275,62 +288,15 @@ def _files(pictures: Iterator[Given], most: int) -> Iterator[Given]:
             return
 
 
-def _open(model: str | Path, device: str) -> tuple[Engine, Recipe]:
-    """An engine for a file or a zoo model, and its recipe."""
-    if str(model).endswith(".onnx"):
-        return _onnx_engine(OnnxModel(model, device))
-    if Path(model).is_file():
-        raise TorrefyError(
-            f"{model}: expected a zoo model's name or an .onnx file",
-            hint="`torrefy export` makes one of a prototxt and its weights.",
-        )
-    found = find_model(model)
-    return _net_engine(found, device), found.recipe
-
-
-def _onnx_engine(model: OnnxModel) -> tuple[Engine, Recipe]:
-    recipe = model.recipe
-    (blob, *others) = model.inputs
-    seen = recipe.preprocessor
-    uncropped = Uncropped(seen) if seen and recipe.whole else None
-    if seen and not uncropped:
-        blob = seen.blob
-    if others or blob not in model.inputs:
-        raise TorrefyError(
-            f"{model.path}: pictures go to the input {blob}, the file takes "
-            f"{', '.join(model.inputs)}"
-        )
-    output = recipe.output or next(iter(model.outputs))
-    fixed = model.inputs[blob][0]
-
-    def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not isinstance(fixed, int):
-            given = uncropped.whole(pictures) if uncropped else pictures
-            return model.run({blob: given}, [output])[output]
-        # The definition fixed the batch: whole batches, the last one filled up.
-        rows = []
-        for i in range(0, len(pictures), fixed):
-            part = pictures[i : i + fixed]
-            filled = np.concatenate([part, np.repeat(part[:1], fixed - len(part), axis=0)])
-            filled = uncropped.whole(filled) if uncropped else filled
-            rows.append(model.run({blob: filled}, [output])[output][: len(part)])
-        return np.concatenate(rows)
-
-    return run, replace(recipe, preprocessor=uncropped) if uncropped else recipe
-
-
-def _net_engine(model: Model, device: str) -> Engine:
-    import torch
-
-    from torrefy.weights.load import load_net
-
-    net = load_net(model.definition, model.weights, device=device)
-    blob, output = model.preprocessor.blob, model.recipe.output
-
-    def run(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            blobs = net.run({blob: pictures}, [output])
-        scores: NDArray[np.float32] = blobs[output].cpu().numpy()
-        return scores
-
-    return run
+def _opened(
+    model: Runnable, runtime: str | None, device: str, precision: str, threads: int
+) -> tuple[str, Session]:
+    """A session of the runtime that is asked for, or of the usual one; and which that is."""
+    if runtime is not None:
+        return runtime, open_session(model, runtime, device, precision, threads)
+    if model.is_file or device == "cpu":
+        try:
+            return DEFAULT, open_session(model, DEFAULT, device, precision, threads)
+        except ExportError:  # of a net that ONNX has no words for
+            pass
+    return "pytorch", open_session(model, "pytorch", device, precision, threads)

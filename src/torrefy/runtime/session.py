@@ -11,11 +11,47 @@ from numpy.typing import NDArray
 
 from torrefy.data.recipe import Recipe
 from torrefy.errors import Place, TorrefyError, did_you_mean
+from torrefy.runtime.base import Shape
+from torrefy.zoo.cache import cache_folder
 
-Shape = tuple[int | str, ...]
-"""Extents; a text is the name of one that may vary ("batch")."""
+PROVIDERS = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider",),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+}
+"""What each device is called by ONNX Runtime; what the first can't compute, the second does."""
+LIBRARIES = {"tensorrt": "nvinfer", "cuda": "cuda"}
+"""Devices beside the CPU, the fastest first, and the library without which one can't start."""
+OPTIMISATIONS = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+"""How much ONNX Runtime rewrites a graph before it computes it, and what it calls that."""
 
-_PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
+
+def device_here() -> str:
+    """The device that "auto" means: the first of tensorrt, cuda and cpu that can start here."""
+    import ctypes.util
+
+    for device, library in LIBRARIES.items():
+        if not missing_provider(device) and ctypes.util.find_library(library):
+            return device
+    return "cpu"
+
+
+def missing_provider(device: str) -> str:
+    """Why this ONNX Runtime can't compute on a device; empty: it has what that needs."""
+    import onnxruntime
+
+    kind, _, index = device.partition(":")
+    if kind not in PROVIDERS or (index and not index.isdigit()):
+        return f'there is no device "{device}" for ONNX Runtime'
+    wanted = PROVIDERS[kind][0]
+    if wanted not in onnxruntime.get_available_providers():
+        return f"this ONNX Runtime has no {wanted}"
+    return ""
 
 
 class OnnxModel:
@@ -23,45 +59,60 @@ class OnnxModel:
 
     Args:
         path: the file.
-        device: "cpu" or "cuda"; "cuda:1" is the second GPU.
+        device: "cpu", "cuda", "tensorrt" (which takes minutes at a file's first run; what it
+            made is kept in the cache), or "auto": the first of those from the end that can start;
+            "cuda:1" is the second GPU.
         threads: how many threads compute; 0: as ONNX Runtime decides.
+        optimisation: one of OPTIMISATIONS.
+        profile: the first part of the name of a file that ONNX Runtime writes times of all
+            operators to, for chrome://tracing; None: it writes none.
 
     Raises:
         TorrefyError: the file is missing or no ONNX model, or the device is not to be had.
     """
 
-    def __init__(self, path: str | Path, device: str = "cpu", threads: int = 0) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        device: str = "cpu",
+        threads: int = 0,
+        *,
+        optimisation: str = "all",
+        profile: str | Path | None = None,
+    ) -> None:
         """Open the file."""
         import onnxruntime
 
         self.path = Path(path)
         place = Place(str(path))
-        kind, _, index = device.partition(":")
-        if kind not in _PROVIDERS or (index and not index.isdigit()):
-            raise TorrefyError(
-                f'there is no device "{device}" for ONNX Runtime',
-                hint='Take "cpu" or "cuda".',
-            )
+        if device == "auto":
+            device = device_here()
+        reason = missing_provider(device)
+        if reason:
+            raise TorrefyError(reason, hint='Take "cpu" or "cuda".')
         if not self.path.is_file():
             raise TorrefyError("no such file", place=place)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        wanted = _PROVIDERS[kind][0]
-        provider_options = [{"device_id": index}] if index else [{}]
-        if wanted not in onnxruntime.get_available_providers():
-            raise TorrefyError(f"this ONNX Runtime has no {wanted}", hint="Take device cpu.")
+        level = OPTIMISATIONS[optimisation]
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
+        kind, _, index = device.partition(":")
+        wanted = PROVIDERS[kind]
         try:
             self.session = onnxruntime.InferenceSession(
-                str(self.path), options, [wanted], provider_options
+                str(self.path), options, list(wanted), [_options(name, index) for name in wanted]
             )
         except Exception as error:  # noqa: BLE001  ONNX Runtime has no one class of errors
             raise TorrefyError(
                 f"ONNX Runtime can't take this file: {_reason(error)}", place=place
             ) from None
-        if wanted not in self.session.get_providers():
+        if wanted[0] not in self.session.get_providers():
             raise TorrefyError(
-                f"ONNX Runtime could not start {wanted}",
+                f"ONNX Runtime could not start {wanted[0]}",
                 hint="Are CUDA and cuDNN of the versions that it asks for installed?",
             )
         self.inputs: dict[str, Shape] = {i.name: tuple(i.shape) for i in self.session.get_inputs()}
@@ -106,6 +157,16 @@ class OnnxModel:
                 f"ONNX Runtime failed: {_reason(error)}", place=Place(str(self.path))
             ) from None
         return dict(zip(wanted, values, strict=True))
+
+
+def _options(provider: str, index: str) -> dict[str, str]:
+    """What a provider is asked for; `index` is the GPU's number, or empty."""
+    asked = {"device_id": index} if index else {}
+    if provider == "TensorrtExecutionProvider":
+        kept = cache_folder() / "tensorrt"
+        kept.mkdir(parents=True, exist_ok=True)
+        asked |= {"trt_engine_cache_enable": "True", "trt_engine_cache_path": str(kept)}
+    return asked
 
 
 def _reason(error: Exception) -> str:

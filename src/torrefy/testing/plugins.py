@@ -18,6 +18,7 @@ from torrefy.net.stored import WeightFormat
 from torrefy.plugins import API, Contribution, Lazy, Plugin, contributions, manager
 from torrefy.plugins.found import DECLARATION
 from torrefy.plugins.manager import HOOKS
+from torrefy.runtime.base import Runtime
 from torrefy.schema import new_message, schema
 from torrefy.schema.compose import LAYER
 from torrefy.schema.fields import declared, has_fields, is_fields
@@ -120,6 +121,10 @@ def _is_head(thing: Any) -> bool:
     return isinstance(thing, type) and issubclass(thing, Head) and bool(thing.type_name)
 
 
+def _is_runtime(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Runtime) and bool(thing.name)
+
+
 def _is_command(thing: Any) -> bool:
     import click
 
@@ -141,6 +146,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         _is_augmentation,
     ),
     "torrefy_heads": ('a subclass of Head made with @head("Type")', _is_head),
+    "torrefy_runtimes": ("a subclass of Runtime with a name", _is_runtime),
     "torrefy_commands": ("a click command", _is_command),
 }
 """What each hook should be given: in words, and the test of it."""
@@ -176,6 +182,7 @@ NAMES = {
     "torrefy_lint_rules": ("lint rule", "id"),
     "torrefy_augmentations": ("augmentation", "type_name"),
     "torrefy_heads": ("head", "type_name"),
+    "torrefy_runtimes": ("runtime", "name"),
     "torrefy_commands": ("command", "name"),
 }
 """What the things of a hook are, in words, and the attribute that names them."""

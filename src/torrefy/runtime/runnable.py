@@ -1,0 +1,156 @@
+"""A model as runtimes open it: a net, or an ONNX file, which of a net is made once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torrefy
+from torrefy.data.recipe import PREFIX, Recipe
+from torrefy.errors import Place, TorrefyError
+from torrefy.plugins.manager import manager
+from torrefy.zoo.cache import cache_folder, locked, read_hash
+from torrefy.zoo.model import Model, find_model
+
+if TYPE_CHECKING:
+    from torrefy.net.net import Net
+
+FOLDER = "exported"
+"""Where in the cache the files of nets are kept."""
+
+
+class Runnable:
+    """A model that can be computed: an .onnx file, or a zoo model, run folder or definition.
+
+    Args:
+        model: as `torrefy.Classifier` takes it.
+        weights: those of a .prototxt.
+
+    Raises:
+        TorrefyError: there is no such model, or it can't be fetched.
+    """
+
+    def __init__(self, model: str | Path | Model, weights: str | Path | None = None) -> None:
+        """Find the model."""
+        self.name = model.name if isinstance(model, Model) else str(model)
+        self._onnx: Path | None = None
+        self._model: Model | None = None
+        if isinstance(model, Model):
+            self._model = model
+        elif self.name.endswith(".onnx"):
+            if weights is not None:
+                raise TorrefyError(f"{model} has weights of its own", hint="Leave out the others.")
+            self._onnx = Path(model)
+            if not self._onnx.is_file():
+                raise TorrefyError("no such file", place=Place(self.name))
+        elif Path(model).is_file() and Path(model).suffix != ".prototxt":
+            raise TorrefyError(
+                f"{model}: expected a zoo model's name or an .onnx file",
+                hint="`torrefy export` makes one of a prototxt and its weights.",
+            )
+        else:
+            self._model = find_model(model, weights)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is an ONNX file, of which there is no net."""
+        return self._onnx is not None
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What is done to a picture, and what the output means."""
+        return self._model.recipe if self._model else Recipe.from_metadata(self.metadata, self.name)
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """What an ONNX file says of itself; of a net nothing."""
+        if self._onnx is None:
+            return {}
+        import onnx
+
+        try:
+            read = onnx.load(self._onnx, load_external_data=False)
+        except Exception as error:  # noqa: BLE001  protobuf's errors, OSError, onnx's own
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise TorrefyError(f"no ONNX file: {text}", place=Place(self.name)) from None
+        return {entry.key: entry.value for entry in read.metadata_props}
+
+    @property
+    def precision(self) -> str:
+        """What it is written in: "fp32"; of a file made by `lower_precision` "int8" or "fp16"."""
+        return self.metadata.get(PREFIX + "precision", "fp32")
+
+    @property
+    def weights(self) -> Path:
+        """The file of its weights."""
+        return self._onnx or self._net_model().weights
+
+    def digest(self) -> str:
+        """What tells it from any other model: a SHA-256 of the files that its numbers come from."""
+        if self._onnx is None:
+            files = [self._net_model().definition, self._net_model().weights]
+        else:  # `external` of `export_onnx` puts weights beside it
+            beside = self._onnx.with_name(f"{self._onnx.name}.data")
+            files = [self._onnx, *([beside] if beside.is_file() else [])]
+        hashes = [read_hash(file, "sha256") for file in files]
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+    def net(self, device: str = "cpu") -> Net:
+        """The net in phase test, with weights.
+
+        Raises:
+            TorrefyError: it is an ONNX file; or the device is not to be had.
+        """
+        from torrefy.weights.load import load_net
+
+        model = self._net_model()
+        return load_net(model.definition, model.weights, device=device)
+
+    def file(self) -> Path:
+        """The ONNX file; a net is exported, checked, and kept in the cache for the next time.
+
+        Raises:
+            ExportError: the net can't be exported.
+            ZooError: the cache can't be written to.
+        """
+        if self._onnx is not None:
+            return self._onnx
+        model = self._net_model()
+        folder = cache_folder() / FOLDER / self._exported_digest(model)
+        path = folder / f"{model.name}.onnx"
+        if path.is_file():
+            return path
+        from torrefy.export.onnx import export_onnx
+
+        with locked(folder):
+            if not path.is_file():
+                export_onnx(self.net(), path, recipe=model.recipe)
+        return path
+
+    def _exported_digest(self, model: Model) -> str:
+        """What an exported file depends on: the net, and all that writes it."""
+        import importlib.metadata
+
+        from torrefy.export.opset import OPSET
+
+        root = Path(torrefy.__file__).parent
+        told = [
+            self.digest(),
+            str(sorted(model.recipe.to_metadata().items())),
+            str(OPSET),
+            *(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "onnx")),
+            *(plugin.title for plugin in manager().used() if not plugin.built_in),
+            # Of a checkout that is worked on the version says nothing.
+            *(f"{file} {file.stat().st_mtime_ns}" for file in sorted(root.rglob("*.py"))),
+        ]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:32]
+
+    def _net_model(self) -> Model:
+        if self._model is None:
+            raise TorrefyError(
+                f"{self.name} is an ONNX file, which has no definition",
+                hint="Give the model that it was exported from.",
+            )
+        return self._model
