@@ -11,6 +11,9 @@ from torrefy.plugins import reset
 
 SHARED = Path(__file__).parents[2] / "shared"
 
+THIRDS = (0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2)))
+"""Public texts are gone through by thirds: rows[third::3]."""
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -58,10 +58,11 @@ FETCHES = [
 ]
 
 
+TRAINING = pytest.param("training.md", marks=pytest.mark.slow)
 MOVING = ("leaving-caffe.md", "from-cv2-dnn.md", "from-pycaffe.md")
 
 
-@pytest.mark.parametrize("name", ["first-layer.md", "training.md", *MOVING, *FETCHES])
+@pytest.mark.parametrize("name", ["first-layer.md", TRAINING, *MOVING, *FETCHES])
 def test_a_page_does_what_it_shows(name: str, fresh_venv: Venv, tmp_path: Path) -> None:
     folder = tmp_path
     for step in steps((DOCS / name).read_text()):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.conftest import SHARED
+from tests.conftest import SHARED, THIRDS
 
 from torrefy.errors import DefinitionError
 from torrefy.graph import State, graph_text, resolve
@@ -54,11 +54,12 @@ def test_whole_nets_come_back(path: Path, phase: str) -> None:
     assert graph_text(again) == text
 
 
-def test_public_definitions_come_back_in_either_phase(shared: Path) -> None:
+@pytest.mark.parametrize("third", THIRDS)
+def test_public_definitions_come_back_in_either_phase(shared: Path, third: int) -> None:
     corpus = shared / "corpus"
     done = 0
     with (corpus / "index.tsv").open(newline="") as table:
-        for row in csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE):
+        for row in list(csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE))[third::3]:
             path = corpus / row["file"]
             small = path.stat().st_size < 60_000
             if row["kind"] == "solver" or row["parse_bvlc"] != "ok" or not small:
@@ -74,4 +75,4 @@ def test_public_definitions_come_back_in_either_phase(shared: Path) -> None:
                 (n.key, n.type, n.bottoms, n.tops, n.param_names) for n in graph.nodes
             ], row["file"]
             done += 1
-    assert done > 250
+    assert done > 73

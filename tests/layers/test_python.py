@@ -296,6 +296,7 @@ def test_what_forward_writes_into_its_blobs_stays(load: Load, folder: Path) -> N
     assert net.params["mean"][0].tolist() == [2]
 
 
+@pytest.mark.slow
 def test_copies_and_compiled_nets_compute_the_same(load: Load) -> None:
     net = load(python("Scale", more='param_str: "2"'))
     x = torch.randn(4, 3, requires_grad=True)

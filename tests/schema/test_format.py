@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.conftest import THIRDS
 
 from torrefy.errors import DefinitionError
 from torrefy.schema import format_text, parse_text, read_text, write_text
@@ -145,11 +146,12 @@ def test_the_zoo_is_formatted(path: Path) -> None:
     assert format_text(source, message) == source.text
 
 
-def test_public_definitions_keep_what_they_say_and_their_comments(shared: Path) -> None:
+@pytest.mark.parametrize("third", THIRDS)
+def test_public_definitions_keep_what_they_say_and_their_comments(shared: Path, third: int) -> None:
     corpus = shared / "corpus"
     done = 0
     with (corpus / "index.tsv").open(newline="") as table:
-        for row in csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE):
+        for row in list(csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE))[third::3]:
             if row["parse_bvlc"] != "ok":
                 continue
             message = f"caffe.{'Solver' if row['kind'] == 'solver' else 'Net'}Parameter"
@@ -160,7 +162,7 @@ def test_public_definitions_keep_what_they_say_and_their_comments(shared: Path) 
             assert comments(once) == comments(source.text), row["file"]
             assert format_text(Source("n", once), message) == once, row["file"]
             done += 1
-    assert done > 550
+    assert done > 173
 
 
 def test_a_message_is_written_as_its_text_is_formatted(shared: Path) -> None:

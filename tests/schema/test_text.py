@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.conftest import LENET
+from tests.conftest import LENET, THIRDS
 
 from torrefy.errors import DefinitionError, TorrefyError
 from torrefy.schema import parse_text, read_text, write_text
@@ -178,12 +178,15 @@ def test_random_bytes_give_nothing_but_a_torrefy_error(content: bytes) -> None:
         pass
 
 
+@pytest.mark.parametrize("third", THIRDS)
 @pytest.mark.usefixtures("bare")
-def test_public_definitions_are_read_exactly_where_caffe_reads_them(shared: Path) -> None:
+def test_public_definitions_are_read_exactly_where_caffe_reads_them(
+    shared: Path, third: int
+) -> None:
     corpus = shared / "corpus"
     wrong = []
     with (corpus / "index.tsv").open() as table:
-        for row in csv.DictReader(table, delimiter="\t"):
+        for row in list(csv.DictReader(table, delimiter="\t"))[third::3]:
             path = corpus / row["file"]
             if path.stat().st_size > 500_000:
                 continue

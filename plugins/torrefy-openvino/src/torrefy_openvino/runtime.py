@@ -67,18 +67,20 @@ class OpenVino(Runtime):
             raise TorrefyError(
                 f"OpenVINO can't take this file: {_reason(error)}", place=Place(str(file))
             ) from None
-        return OpenVinoSession(compiled, str(file))
+        # The compiled model's names may be those of values that it has made the same.
+        names = [[min(port.names) for port in ports] for ports in (read.inputs, read.outputs)]
+        return OpenVinoSession(compiled, *names, str(file))
 
 
 class OpenVinoSession:
     """A file that OpenVINO has compiled."""
 
-    def __init__(self, compiled: Any, file: str) -> None:
-        """Take an `openvino.CompiledModel`."""
+    def __init__(self, compiled: Any, inputs: list[str], outputs: list[str], file: str) -> None:
+        """Take an `openvino.CompiledModel`, and what its inputs and outputs are called."""
         self.compiled = compiled
         self._file = file
-        self._inputs = {one.get_any_name(): one for one in compiled.inputs}
-        self._outputs = {one.get_any_name(): one for one in compiled.outputs}
+        self._inputs = dict(zip(inputs, compiled.inputs, strict=True))
+        self._outputs = dict(zip(outputs, compiled.outputs, strict=True))
         self._kinds = {name: one.element_type.to_dtype() for name, one in self._inputs.items()}
         self.inputs: dict[str, Shape] = {name: _shape(one) for name, one in self._inputs.items()}
         """The inputs and their shapes."""
@@ -106,7 +108,10 @@ class OpenVinoSession:
                         place=Place(self._file),
                         hint=did_you_mean(name, known) or f"It has {_listed(known)}.",
                     )
-        given = {name: np.ascontiguousarray(a, self._kinds[name]) for name, a in inputs.items()}
+        given = {
+            self._inputs[name]: np.ascontiguousarray(array, self._kinds[name])
+            for name, array in inputs.items()
+        }
         try:
             found = self.compiled(given)
         except RuntimeError as error:
