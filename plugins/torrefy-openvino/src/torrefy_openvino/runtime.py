@@ -68,8 +68,8 @@ class OpenVino(Runtime):
                 f"OpenVINO can't take this file: {_reason(error)}", place=Place(str(file))
             ) from None
         # The compiled model's names may be those of values that it has made the same.
-        names = [[min(port.names) for port in ports] for ports in (read.inputs, read.outputs)]
-        return OpenVinoSession(compiled, *names, str(file))
+        given, made = ([min(p.names) for p in ports] for ports in (read.inputs, read.outputs))
+        return OpenVinoSession(compiled, given, made, str(file))
 
 
 class OpenVinoSession:
