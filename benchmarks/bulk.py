@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from harness import compare
 from torrefy.data.ahead import made_ahead
 from torrefy.export.onnx import export_onnx
 from torrefy.runtime.bulk import classify_to
+from torrefy.runtime.choose import cores
 from torrefy.weights.load import load_net
 from torrefy.zoo.model import find_model
 
@@ -62,7 +64,8 @@ def main() -> int:
         net = load_net(model.definition, model.weights)
         export_onnx(net, folder / "net.onnx", blobs=[model.recipe.output], recipe=model.recipe)
         classifier = torrefy.Classifier(folder / "net.onnx")
-        _, batch = classifier.fitting_batch(iter(files))
+        classifier.looked_over(iter(files))
+        batch = classifier.fitting_batch()
         seen = classifier.preprocessor
         held = np.stack([seen.read(file) for file in files[:HELD]])
 
@@ -71,9 +74,11 @@ def main() -> int:
                 pass
 
         def compute() -> None:
-            for first, last in pairwise([*range(0, COUNT, batch), COUNT]):
-                rows = np.arange(first, last) % HELD
-                classifier.predict(held[rows])
+            def one(ends: tuple[int, int]) -> None:
+                classifier.predict(held[np.arange(*ends) % HELD])
+
+            with ThreadPoolExecutor(cores()) as pool:  # each its batch, as the classifier does
+                list(pool.map(one, pairwise([*range(0, COUNT, batch), COUNT])))
 
         def ours() -> None:
             (folder / "answers.csv").unlink(missing_ok=True)

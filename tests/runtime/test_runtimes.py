@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from torrefy.plugins.manager import _settings
 from torrefy.runtime.base import Runtime, open_session, runtimes
 from torrefy.runtime.bench import bench
 from torrefy.runtime.choose import fastest
+from torrefy.runtime.engine import noise_for
 from torrefy.runtime.onnx_runtime import OnnxRuntime
 from torrefy.runtime.runnable import FOLDER, Runnable
 from torrefy.runtime.session import OnnxModel, device_here
@@ -56,6 +58,7 @@ class Quick(Runtime):
 
     name = "quick"
     broken = ""
+    off = 0.0
 
     def missing(self, device: str, precision: str) -> str:
         return "" if precision == "fp32" else "it is too quick for that"
@@ -67,8 +70,8 @@ class Quick(Runtime):
         if self.broken:
             raise TorrefyError(self.broken)
         session = OnnxRuntime().open(model, device, precision, threads)
-        answer = np.zeros((8, 5), np.float32)
-        session.run = lambda inputs, blobs=None: {"prob": answer[: len(inputs["data"])]}  # type: ignore[method-assign]
+        answer = session.run(noise_for(session.inputs, model.recipe, "", 8))["prob"] + self.off
+        session.run = lambda inputs, blobs=None: {"prob": answer}  # type: ignore[method-assign]
         return session
 
 
@@ -180,6 +183,12 @@ def test_the_fastest_is_measured_once(
     assert other.measured_now
     assert other.runtime != "quick"
     assert other.failed["quick"] == "no"
+    monkeypatch.setattr(Quick, "broken", "")
+    monkeypatch.setattr(Quick, "off", 0.01)
+    definition.write_text(definition.read_text().replace("relu_two", "relu_too"))
+    wrong = fastest(Runnable(small))
+    assert wrong.runtime != "quick"
+    assert re.fullmatch(r"its answers are 0\.\d+ off those of onnxruntime", wrong.failed["quick"])
 
 
 def test_who_asks_for_the_fastest_is_told_what_it_is(small: Path, photos: Path) -> None:

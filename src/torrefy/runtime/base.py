@@ -57,6 +57,8 @@ class Runtime(ABC):
     """What it opens: an ONNX file (`Runnable.file`) or a net (`Runnable.net`)."""
     slow_to_open: ClassVar[bool] = False
     """Whether opening takes so long that "auto" doesn't try it."""
+    concurrent: ClassVar[bool] = False
+    """Whether several threads may run a session at once that was opened with one thread."""
 
     @abstractmethod
     def missing(self, device: str, precision: str) -> str:

@@ -15,6 +15,8 @@ from torrefy.errors import TorrefyError
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """What is tried, in this order."""
+MOST = 256
+"""Pictures that may be computed at the same time."""
 ENOUGH = 0.97
 """The smallest batch is taken that reaches this part of the best rate."""
 PATIENCE = 2
@@ -25,7 +27,7 @@ MOST_BYTES = 256 << 20
 """The most that the pictures of a batch may take."""
 
 
-def measured_batch(run: Callable[[Any], object], shape: Sequence[int]) -> int:
+def measured_batch(run: Callable[[Any], object], shape: Sequence[int], at_once: int = 1) -> int:
     """Measure how many pictures to a batch are best.
 
     Each size runs twice, as the first run of a shape also makes its memory ready. Sizes whose
@@ -35,6 +37,7 @@ def measured_batch(run: Callable[[Any], object], shape: Sequence[int]) -> int:
     Args:
         run: computes N×C×H×W pictures.
         shape: C×H×W.
+        at_once: how many batches will be computed side by side.
 
     Raises:
         TorrefyError: the model can't compute even one picture.
@@ -43,6 +46,8 @@ def measured_batch(run: Callable[[Any], object], shape: Sequence[int]) -> int:
     random = np.random.default_rng(0)
     begun, grown_from = time.monotonic(), most_memory()
     for size in SIZES:
+        if size > MOST // at_once and size > 1:
+            break
         pictures = random.normal(0, 50, (size, *shape)).astype(np.float32)
         try:
             rates[size] = size / min(_seconds(run, pictures), _seconds(run, pictures))
@@ -53,11 +58,11 @@ def measured_batch(run: Callable[[Any], object], shape: Sequence[int]) -> int:
         best = max(rates, key=rates.__getitem__)
         later = [one for one in rates if one > best]
         expected = 2 * 2 * size / rates[size]
-        grown = most_memory() - grown_from
+        grown = at_once * (most_memory() - grown_from)
         if (
             len(later) >= PATIENCE
             or time.monotonic() - begun + expected > SECONDS
-            or 2 * pictures.nbytes > MOST_BYTES
+            or 2 * at_once * pictures.nbytes > MOST_BYTES
             or 2 * grown > _free_memory() / 2
         ):
             break

@@ -100,9 +100,9 @@ def classify_to(
         batch = unfinished.batch_of(settings, batch)
     else:
         unfinished.refuse()
-    names = iter(pictures)
+    names = classifier.looked_over(iter(pictures))
     if batch == "auto":
-        names, batch = classifier.fitting_batch(names)
+        batch = classifier.fitting_batch()
     try:
         unfinished.begin({**settings, "batch": batch})
         with unfinished.rows.open("r+b" if unfinished.rows.exists() else "x+b") as file:

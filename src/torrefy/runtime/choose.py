@@ -15,6 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from torrefy.errors import TorrefyError
 from torrefy.runtime.base import Runtime, runtimes
 from torrefy.runtime.engine import noise_for
@@ -30,6 +33,10 @@ SECONDS = 0.7
 """What comparing takes with each, about, beside opening."""
 RUNS = 5
 """How often each runs at least."""
+MOST_OFF = 1e-3
+"""How far the answers of a runtime may be from those of the first, of the largest of them."""
+MOST_OFF_IN_LESS = 0.1
+"""The same where they are computed in less than fp32, or by a file in int8."""
 FOLDER = "runtimes"
 """Where in the cache it is kept what was measured."""
 
@@ -67,8 +74,9 @@ def fastest(
 ) -> Choice:
     """The runtime that computes a model fastest on this machine.
 
-    Each that can is timed with BATCH pictures of noise, but those that take long to open. What was
-    found is kept in the cache, for this model, machine and these versions.
+    Each that can is timed with BATCH pictures of noise, but those that take long to open, and those
+    whose answers are others than ONNX Runtime's. What was found is kept in the cache, for this
+    model, machine and these versions.
 
     Raises:
         TorrefyError: none can compute it, and why.
@@ -97,13 +105,23 @@ def fastest(
         return kept
     seconds: dict[str, float] = {}
     batch = 1
-    for name, runtime in tried.items():
+    exact = precision == "fp32" and model.precision == "fp32"
+    expected: NDArray[Any] | None = None
+    for name, runtime in tried.items():  # the built-in ones first
         try:
             session = runtime.open(model, device, precision, threads)
             first = next(iter(session.inputs.values()))[0]
             batch = first if isinstance(first, int) else BATCH
             inputs = noise_for(session.inputs, model.recipe, model.name, batch)
-            seconds[name] = timed(partial(session.run, inputs), SECONDS, RUNS)[1] / batch
+            output = model.recipe.output or next(iter(session.outputs))
+            found = session.run(inputs, [output])[output]
+            expected = found if expected is None else expected
+            off = _off(found, expected)
+            if off > (MOST_OFF if exact else MOST_OFF_IN_LESS):
+                failed[name] = f"its answers are {off:.2g} off those of {next(iter(seconds))}"
+                continue
+            run = partial(session.run, inputs, [output])
+            seconds[name] = timed(run, SECONDS, RUNS)[1] / batch
         except TorrefyError as error:
             failed[name] = str(error)
     if not seconds:
@@ -112,6 +130,13 @@ def fastest(
     choice = Choice(min(seconds, key=seconds.__getitem__), seconds, batch, failed)
     _keep(file, choice)
     return choice
+
+
+def _off(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """The largest difference, of the largest number expected; infinite for another shape."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return float("inf")
+    return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
 def timed(run: Callable[[], object], seconds: float, runs: int) -> tuple[list[float], float]:

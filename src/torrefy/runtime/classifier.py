@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, overload
@@ -15,9 +16,15 @@ from torrefy.data.ahead import BATCH, made_ahead
 from torrefy.data.examples import pixels_of
 from torrefy.data.preprocess import Preprocessor
 from torrefy.errors import ExportError, PictureError, Place, TorrefyError
-from torrefy.runtime.base import DEFAULT, Session, check_precision, open_session
+from torrefy.runtime.base import (
+    DEFAULT,
+    Session,
+    check_precision,
+    find_runtime,
+    open_session,
+)
 from torrefy.runtime.batch import measured_batch
-from torrefy.runtime.choose import AUTO, Choice, fastest
+from torrefy.runtime.choose import AUTO, Choice, cores, fastest
 from torrefy.runtime.engine import engine_of
 from torrefy.runtime.runnable import Runnable
 
@@ -30,10 +37,16 @@ Picture: TypeAlias = "str | Path | bytes | NDArray[np.uint8] | Image"
 """A picture: a file's name; what a file holds, as bytes; an array of bytes, HxWx3 in RGB, HxWx1 or
 HxW in grey; or Pillow's."""
 Given = TypeVar("Given", bound=Picture)
+Item = TypeVar("Item")
 Batch: TypeAlias = int | Literal["auto"]
 """Pictures that are computed at once; "auto": as many as measure best, where there are MANY files
 or more, else data.ahead.BATCH."""
+Scored: TypeAlias = "tuple[Path, NDArray[np.float32] | PictureError]"
+"""A picture's name and the output for it, or why it can't be read."""
 MANY = 256
+"""Files from which on the batch is measured, and processors work side by side."""
+MOST_AT_ONCE = 32
+"""Batches that are computed side by side, at most."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +138,10 @@ class Classifier:
                 hint="Export it with --preprocessing and --labels.",
             )
         self._engine = engine
+        self._runnable = runnable
+        self._threads = threads
+        self._many = False
+        self._side_by_side = 0
         self._best_batch: int | None = None
         self.recipe = recipe
         self.preprocessor: Preprocessor = recipe.preprocessor
@@ -222,35 +239,66 @@ class Classifier:
             else:
                 yield Answer(path, self._best(scores, top))
 
-    def _scored(
-        self, pictures: Iterable[Picture], batch: Batch
-    ) -> Iterator[tuple[Path, NDArray[np.float32] | PictureError]]:
+    def _scored(self, pictures: Iterable[Picture], batch: Batch) -> Iterator[Scored]:
         """Each picture's name and output, or why it can't be read."""
-        given = iter(pictures)
+        given = self.looked_over(iter(pictures))
         if batch == "auto":
-            given, batch = self.fitting_batch(given)
+            batch = self.fitting_batch()
         if batch < 1:
             raise ValueError(f"batch must be 1 or more, found {batch}")
-        for read in made_ahead(enumerate(given), self._seen, self.pictures_of(batch)):
-            good = [values for _, (_, values) in read if not isinstance(values, PictureError)]
-            rows = iter(self._averaged(np.stack(good), batch) if good else ())
-            for _, (path, values) in read:
-                yield path, values if isinstance(values, PictureError) else next(rows)
+        group = self.pictures_of(batch)
+        if self._side_by_side:
+            groups = _grouped(enumerate(given), group)
+            compute = partial(self._read_and_scored, batch=batch)
+            for ((_, rows),) in made_ahead(groups, compute, 1, self._side_by_side):
+                yield from rows
+            return
+        for read in made_ahead(enumerate(given), self._seen, group):
+            yield from self._with_scores([seen for _, seen in read], batch)
 
-    def fitting_batch(self, pictures: Iterator[Given]) -> tuple[Iterator[Given], int]:
-        """The pictures, and what the batch "auto" is for them; a few are asked for to know it."""
+    def _read_and_scored(self, items: Iterable[tuple[int, Picture]], batch: int) -> list[Scored]:
+        return list(self._with_scores([self._seen(item) for item in items], batch))
+
+    def _with_scores(
+        self, read: Sequence[tuple[Path, NDArray[np.float32] | PictureError]], batch: int
+    ) -> Iterator[Scored]:
+        good = [values for _, values in read if not isinstance(values, PictureError)]
+        rows = iter(self._averaged(np.stack(good), batch) if good else ())
+        for path, values in read:
+            yield path, values if isinstance(values, PictureError) else next(rows)
+
+    def looked_over(self, pictures: Iterator[Given]) -> Iterator[Given]:
+        """The pictures; where there are MANY files, the classifier is made ready for that.
+
+        Each processor then reads a batch and computes it, in place of all computing one: none
+        waits for another. It stays so.
+        """
+        if self._many:
+            return pictures
         first = list(_files(pictures, MANY))
-        if len(first) < MANY:
-            return chain(first, pictures), BATCH
+        self._many = len(first) == MANY
+        if self._many and self.device == "cpu" and find_runtime(self.runtime).concurrent:
+            workers = min(self._threads or cores(), MOST_AT_ONCE)
+            if workers > 1:
+                session = open_session(self._runnable, self.runtime, "cpu", self.precision, 1)
+                self._engine, _ = engine_of(session, self._runnable.recipe, self.model)
+                self._side_by_side = workers
+        return chain(first, pictures)
+
+    def fitting_batch(self) -> int:
+        """What the batch "auto" is for the pictures that were looked over."""
+        if not self._many:
+            return BATCH
         if self._best_batch is None:
-            self._best_batch = measured_batch(self._computed, self.preprocessor.shape)
-        return chain(first, pictures), self._best_batch
+            shape, at_once = self.preprocessor.shape, max(self._side_by_side, 1)
+            self._best_batch = measured_batch(self._computed, shape, at_once)
+        return self._best_batch
 
     def pictures_of(self, batch: int) -> int:
         """How many pictures a batch is of, where each version of one is counted."""
         return max(1, batch // len(self.versions)) if self.versions else batch
 
-    def _seen(self, item: tuple[int, Picture]) -> tuple[Path, NDArray[np.float32] | PictureError]:
+    def _seen(self, item: tuple[int, Picture]) -> Scored:
         """A picture's name, and it or its versions as the net sees them."""
         number, picture = item
         path = Path(picture if isinstance(picture, (str, Path)) else f"pictures[{number}]")
@@ -278,6 +326,13 @@ class Classifier:
         return tuple(
             Guess(int(i), self.labels[i] if self.labels else str(i), float(row[i])) for i in order
         )
+
+
+def _grouped(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Items, `size` at a time."""
+    left = iter(items)
+    while some := list(islice(left, size)):
+        yield some
 
 
 def _files(pictures: Iterator[Given], most: int) -> Iterator[Given]:

@@ -15,6 +15,7 @@ class OnnxRuntime(Runtime):
     """ONNX files in ONNX Runtime: on the CPU, on NVIDIA's GPUs by CUDA or TensorRT."""
 
     name = "onnxruntime"
+    concurrent = True
 
     def missing(self, device: str, precision: str) -> str:
         """It computes in what a file is written in, on devices that it has a provider of."""
