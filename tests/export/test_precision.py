@@ -115,7 +115,7 @@ def test_slips_are_told_and_nothing_written(
 def test_what_agrees_too_little_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(24):
         (folder / f"photos/{i:02d}.png").unlink()
-    monkeypatch.setattr(Spread, "clipped", lambda self: (self.least / 20, self.largest / 20))
+    monkeypatch.setattr(Spread, "clipped", lambda self, least: (self.least / 20, self.largest / 20))
     told = export(*READY, "--precision", "int8", "--least-agreement", "1", code=1)
     assert "int8 agrees too little with fp32: on 8 pictures that did not calibrate" in told
     assert "Nothing was written." in told

@@ -23,6 +23,7 @@ from torrefy.data.preprocess import Preprocessor
 from torrefy.data.recipe import Recipe
 from torrefy.export.onnx import export_onnx
 from torrefy.runtime.bulk import classify_to
+from torrefy.runtime.classifier import Batch
 
 RECIPE = Recipe(
     name="lenet",
@@ -89,8 +90,13 @@ def test_each_picture_has_its_row_in_every_format(folder: Path) -> None:
     assert not hidden(folder)
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
-def test_a_run_that_was_killed_is_resumed_to_the_same_bytes(folder: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "many"), [("t.csv", 256), ("t.jsonl", 256), ("t.parquet", 256), ("t.csv", 20)]
+)
+def test_a_run_that_was_killed_is_resumed_to_the_same_bytes(
+    folder: Path, name: str, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torrefy.runtime.classifier.MANY", many)
     for i in range(40):
         Image.new("L", (30, 40), i * 6).save(folder / "photos" / f"m{i:02d}.png")
     words = ["photos", "--batch", "4", "-o"]
@@ -98,7 +104,7 @@ def test_a_run_that_was_killed_is_resumed_to_the_same_bytes(folder: Path, name: 
     whole = Path(f"whole{Path(name).suffix}").read_bytes()
     rows = folder / (f".{name}.rows" if name.endswith("parquet") else name)
     slow = (
-        "import sys, time, torrefy.runtime.classifier as c\n"
+        f"import sys, time, torrefy.runtime.classifier as c\nc.MANY = {many}\n"
         "real = c.Classifier._computed\n"
         "def computed(self, pictures):\n"
         "    time.sleep(0.1)\n"
@@ -124,6 +130,30 @@ def test_a_run_that_was_killed_is_resumed_to_the_same_bytes(folder: Path, name: 
     assert "pictures were done before" in told
     assert Path(name).read_bytes() == whole
     assert not hidden(folder)
+
+
+@pytest.mark.parametrize("tta", [None, "flip"])
+@pytest.mark.parametrize("batch", [1, 3, "auto"])
+def test_processors_side_by_side_say_what_one_says(
+    folder: Path, tta: str | None, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted(Path("photos").rglob("*.png")) * 5
+    usual, many = (torrefy.Classifier("m.onnx", tta=tta) for _ in range(2))
+    expected = list(usual.answers(files, 10, batch=batch))
+    monkeypatch.setattr("torrefy.runtime.classifier.MANY", 8)
+    monkeypatch.setattr("torrefy.runtime.classifier.cores", lambda: 3)
+    found = list(many.answers(iter(files), 10, batch=batch))
+    assert len(found) == len(files)
+    for one, other in zip(found, expected, strict=True):
+        assert one.path == other.path
+        assert str(one.error) == str(other.error)
+        scores, wanted = ({g.index: g.score for g in a.guesses} for a in (one, other))
+        assert scores == pytest.approx(wanted, abs=1e-6)
+    assert sum(answer.error is not None for answer in found) == 5
+    # A few more pictures of the same classifier; and one that fails does not hang the others.
+    assert [a.path for a in many.answers(files[:3], batch=batch)] == files[:3]
+    with pytest.raises(torrefy.errors.PictureError, match=r"z\.png: this is not a picture"):
+        list(many.predict(files, batch=batch))
 
 
 def test_a_run_is_resumed_only_as_it_was(folder: Path) -> None:

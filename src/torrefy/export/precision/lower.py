@@ -19,7 +19,7 @@ from torrefy.export.precision.pictures import Decoded, choose, decode, sample
 from torrefy.export.precision.quantise import Quantiser
 from torrefy.export.precision.ranges import measure
 from torrefy.export.precision.report import PrecisionReport, metadata
-from torrefy.export.precision.sensitivity import LayerNoise, keep_sensitive, layer_noise
+from torrefy.export.precision.sensitivity import LayerNoise, keep_fewest, layer_noise
 
 if TYPE_CHECKING:
     from torrefy.data.examples import Examples
@@ -32,6 +32,9 @@ CALIBRATED = 128
 HELD_OUT = 512
 """Pictures at most that agreement is measured on."""
 LEAST_AGREEMENT = 0.93
+CLIPPED = (0.0, 0.8)
+"""The shares of a range that clipping leaves at least: one net does better with the first, another
+with the second."""
 NOISES = 16
 """Random inputs that fp16 is measured on where there are no pictures."""
 
@@ -86,7 +89,7 @@ def lower_precision(
     squared error of 256 steps is least; weights have a scale for each channel; biases undo what
     rounding the weights shifts. Where the answers to the calibration pictures agree less than
     half-way between `least_agreement` and 1, the layers that hurt most stay in fp32, as few as
-    that takes.
+    that takes; and all is tried with ranges that are clipped less, too.
 
     fp16, for GPUs: inputs and outputs stay float32; so does what squares values, as LRN, and what
     comes within a factor of 4 of fp16's largest number.
@@ -243,18 +246,22 @@ def _int8(job: _Job, asked: _Asked) -> PrecisionReport:
         raise ExportError("int8 needs pictures to calibrate on")
     asked.told("ranges")
     spreads = measure(job.model, job.calibration.batches(), asked.threads)
-    quantiser = Quantiser(job.model, spreads, reduce_range=asked.reduce_range)
-    if not quantiser.units:
+    quantisers = [
+        Quantiser(job.model, spreads, least=least, reduce_range=asked.reduce_range)
+        for least in CLIPPED
+    ]
+    if not quantisers[0].units:
         raise ExportError("the net has no layer with weights that could be in int8")
     (job.folder / "calibration").mkdir()
     reference = Reference(
         job.model, job.output, job.calibration, job.folder / "calibration", asked.threads
     )
     aim = (1 + asked.least_agreement) / 2
-    always = _named(quantiser, asked.keep)
-    kept = keep_sensitive(quantiser, reference, aim, always, asked.told)
-    noises = layer_noise(quantiser, kept, job.calibration, asked.threads)
-    names = tuple(layer_name(unit[0]) for unit in quantiser.units if unit[0].name in kept.nodes)
+    always = _named(quantisers[0], asked.keep)
+    kept = keep_fewest(quantisers, reference, aim, always, asked.told)
+    noises = layer_noise(kept, job.calibration, asked.threads)
+    units = kept.quantiser.units
+    names = tuple(layer_name(unit[0]) for unit in units if unit[0].name in kept.nodes)
     (job.folder / "held_out").mkdir()
     asked.told("pictures held out")
     held = Reference(job.model, job.output, job.measured, job.folder / "held_out", asked.threads)
@@ -273,7 +280,7 @@ def _int8(job: _Job, asked: _Asked) -> PrecisionReport:
         least_agreement=asked.least_agreement,
         layers=noises,
         kept=names,
-        weight_bits=7 if quantiser.reduce_range else 8,
+        weight_bits=7 if kept.quantiser.reduce_range else 8,
         notes=(*_notes(job.calibration, job.measured),),
     )
 
@@ -341,8 +348,8 @@ def _refuse(
     also = f"; or --keep-fp32 {worst[0]}, one of the noisiest" if worst else ""
     raise ExportError(
         f"{precision} agrees too little with fp32: on {agreement.pictures} pictures that did not "
-        f"calibrate {agreement.agreement:.1%} of the {what}{told}; asked for are "
-        f"{asked.least_agreement:.1%}; signal to noise of the answers is {agreement.snr:.1f} dB",
+        f"calibrate {agreement.agreement:.2%} of the {what}{told}; asked for are "
+        f"{asked.least_agreement:.2%}; signal to noise of the answers is {agreement.snr:.1f} dB",
         hint="Nothing was written. Calibrate on more pictures like those that the net sees"
         f"{also}; or take less by --least-agreement.",
     )

@@ -60,19 +60,25 @@ class Quantiser:
     """
 
     def __init__(
-        self, model: Any, spreads: Mapping[str, Spread], *, reduce_range: bool | None = None
+        self,
+        model: Any,
+        spreads: Mapping[str, Spread],
+        *,
+        least: float = 0.0,
+        reduce_range: bool | None = None,
     ) -> None:
         """Take a prepared graph, and how its values are spread.
 
         Args:
             model: the graph.
             spreads: of its values.
+            least: the share of a range that is left at least, where it is clipped.
             reduce_range: weights of 7 bits; None: where this CPU needs them.
         """
         self.model = model
         self.reduce_range = saturates() if reduce_range is None else reduce_range
         self._spreads = spreads
-        self._ranges = {name: spread.clipped() for name, spread in spreads.items()}
+        self._ranges = {name: spread.clipped(least) for name, spread in spreads.items()}
         self._never = set(of_squares(model))
         self._never.update(
             node.name

@@ -57,8 +57,12 @@ class Spread:
         """The mean of each channel."""
         return np.atleast_1d(np.asarray(self._sums, np.float64) / max(self._pictures, 1))
 
-    def clipped(self) -> tuple[float, float]:
-        """The range, 0 within, whose 256 steps lie nearest to the values: by mean squared error."""
+    def clipped(self, least: float = 0.0) -> tuple[float, float]:
+        """The range, 0 within, whose 256 steps lie nearest to the values: by mean squared error.
+
+        Each end is clipped to no less than the share `least` of what it is.
+        """
+        shares = STEPS[least <= STEPS]
         low, high = min(self.least, 0.0), max(self.largest, 0.0)
         there = self._counts > 0
         centres = ((np.arange(BINS) + 0.5) / (BINS / 2) - 1)[there] * self._limit
@@ -73,9 +77,9 @@ class Spread:
         best_low, best_high = low, high
         for _ in range(2):  # each end in turn
             if high > 0:
-                best_high = min((high * s for s in STEPS), key=lambda end: error(best_low, end))
+                best_high = min((high * s for s in shares), key=lambda end: error(best_low, end))
             if low < 0:
-                best_low = min((low * s for s in STEPS), key=lambda end: error(end, best_high))
+                best_low = min((low * s for s in shares), key=lambda end: error(end, best_high))
         return best_low, best_high
 
 

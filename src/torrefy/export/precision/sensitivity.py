@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ class LayerNoise:
 class Kept:
     """What was tried until it agreed well enough."""
 
+    quantiser: Quantiser
+    """What made the graph."""
     model: Any
     agreement: Agreement
     nodes: frozenset[str]
@@ -72,7 +74,7 @@ def keep_sensitive(
     told("int8")
     fixed = frozenset(always)
     model = quantiser.without(fixed)
-    best = Kept(model, reference.compare(model), fixed, {})
+    best = Kept(quantiser, model, reference.compare(model), fixed, {})
     if best.agreement.agreement >= aim:
         return best
     units = [unit for unit in quantiser.units if unit[0].name not in fixed]
@@ -88,10 +90,10 @@ def keep_sensitive(
         model = quantiser.without(nodes)
         agreement = reference.compare(model)
         if (agreement.agreement, agreement.snr) > (best.agreement.agreement, best.agreement.snr):
-            best = Kept(model, agreement, nodes, alone)
+            best = Kept(quantiser, model, agreement, nodes, alone)
         if agreement.agreement >= aim:
             break
-    return Kept(best.model, best.agreement, best.nodes, alone)
+    return replace(best, alone=alone)
 
 
 def _counts(most: int) -> list[int]:
@@ -103,11 +105,36 @@ def _counts(most: int) -> list[int]:
     return counts
 
 
-def layer_noise(
-    quantiser: Quantiser, kept: Kept, pictures: Decoded, threads: int = 0
-) -> tuple[LayerNoise, ...]:
+def keep_fewest(
+    quantisers: Iterable[Quantiser],
+    reference: Reference,
+    aim: float,
+    always: Collection[str] = (),
+    told: Callable[[str], None] = lambda _: None,
+) -> Kept:
+    """As `keep_sensitive`, by the quantiser that reaches the aim with the fewest layers in fp32.
+
+    If none reaches it, by the one that agrees best. After one that leaves none in fp32 no other is
+    tried.
+    """
+    found: list[Kept] = []
+    for quantiser in quantisers:
+        kept = keep_sensitive(quantiser, reference, aim, always, told)
+        found.append(kept)
+        if kept.agreement.agreement >= aim and not kept.alone:
+            break
+
+    def worth(kept: Kept) -> tuple[bool, int, float, float]:
+        reached = kept.agreement.agreement >= aim
+        few = -len(kept.nodes) if reached else 0
+        return reached, few, kept.agreement.agreement, kept.agreement.snr
+
+    return max(found, key=worth)
+
+
+def layer_noise(kept: Kept, pictures: Decoded, threads: int = 0) -> tuple[LayerNoise, ...]:
     """What int8 does to each layer that has weights or sums, the noisiest first."""
-    model = kept.model
+    model, quantiser = kept.model, kept.quantiser
     made = {name for node in model.graph.node for name in node.output}
     values = []
     for unit in quantiser.units:
