@@ -227,4 +227,5 @@ def test_memory_does_not_grow_with_the_pictures(folder: Path) -> None:
             tracemalloc.stop()
 
     peak(300)
-    assert peak(4000) < 1.5 * peak(800)
+    # Either may by chance hold a batch more; 4000 pictures as the net sees them are 12 MB.
+    assert peak(4000) < peak(300) + (1 << 20)
