@@ -196,9 +196,39 @@ def test_who_asks_for_the_fastest_is_told_what_it_is(small: Path, photos: Path) 
     for when in ("measured now", "as measured before"):
         done = CliRunner().invoke(main, ["classify", str(small), picture, "--runtime", "auto"])
         assert done.exit_code == 0, done.output
-        (line,) = done.stderr.splitlines()
+        *before, line = done.stderr.splitlines()
+        assert before == (
+            ["exporting small for ONNX runtimes; this is done once"] * (when == "measured now")
+        )
         assert line.startswith("runtime ")
         assert line.endswith(f", {when}")
+
+
+def test_without_a_cache_a_model_is_computed_all_the_same(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TORREFY_CACHE", str(tmp_path / "file/cache"))
+    assert torrefy.Classifier(small).runtime == "pytorch"
+    with pytest.raises(TorrefyError, match=r"the cache .* can't be written to"):
+        torrefy.Classifier(small, runtime="onnxruntime")
+
+
+def test_a_device_that_is_not_there_is_told_in_a_line(
+    small: Path, photos: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    picture = str(next(photos.rglob("*.png")))
+    file = str(Runnable(small).file())
+    for device in ("auto", "cpu"):
+        done = CliRunner().invoke(main, ["classify", file, picture, "--device", device])
+        assert done.exit_code == 0, done.output
+    capfd.readouterr()
+    if device_here() == "cpu":
+        done = CliRunner().invoke(main, ["classify", file, picture, "--device", "cuda"])
+        assert done.exit_code == 1
+        assert len(done.stderr.splitlines()) == 1
+        assert "CUDAExecutionProvider" in done.stderr
+        assert capfd.readouterr().err == ""
 
 
 def test_slips_with_runtimes_are_told(small: Path, tmp_path: Path) -> None:
@@ -218,9 +248,9 @@ def test_slips_with_runtimes_are_told(small: Path, tmp_path: Path) -> None:
          'there is no precision "fp8". There are fp32, bf16, fp16.'),
         (lambda: torrefy.Classifier(small, runtime="pytorch", precision="fp16"),
          "pytorch can't compute this here: fp16 is slower than fp32 in torch on a CPU"),
-        (lambda: torrefy.Classifier(small, precision="bf16"),
-         "onnxruntime can't compute this here: ONNX Runtime computes in what a file is written "
-         "in: `torrefy export --precision` writes fp16 and int8, not bf16 on demand"),
+        (lambda: torrefy.Classifier(small, runtime="onnxruntime", precision="bf16"),
+         "onnxruntime can't compute this here: it computes in what a file is written in, "
+         "not in bf16 on demand"),
         (lambda: Runnable(tmp_path / "no.onnx"), f"{tmp_path / 'no.onnx'}: no such file"),
         (lambda: torrefy.Classifier(wrong), f"{wrong}: ONNX Runtime can't take this file: "),
     ):  # fmt: skip
@@ -250,7 +280,7 @@ def test_a_session_writes_times_of_its_operators(small: Path, tmp_path: Path) ->
 
 def test_each_runtime_has_its_rows(small: Path, photos: Path) -> None:
     found = bench(
-        small, asked=["onnxruntime", "pytorch"], precisions=["fp32", "int8"], batches=[3, 1],
+        small, runtimes=["onnxruntime", "pytorch"], precisions=["fp32", "int8"], batches=[3, 1],
         pictures=photos, seconds=0.05,
     )  # fmt: skip
     assert [(r.runtime, r.precision, r.batch) for r in found.rows] == [
@@ -339,7 +369,7 @@ def test_a_runtime_whose_process_dies_is_told(small: Path, tmp_path: Path) -> No
     files = list(_settings.files)
     configure(files=[tmp_path / "dying.py"])
     try:
-        found = bench(small, asked=["dying", "onnxruntime"], precisions=["fp32"], seconds=0.05)
+        found = bench(small, runtimes=["dying", "onnxruntime"], precisions=["fp32"], seconds=0.05)
     finally:
         _settings.files[:] = files
         reset()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 )
 @click.argument("model")
 @click.option("--weights", metavar="FILE", help="Those of a .prototxt.")
-@click.option("--runtime", "asked", multiple=True, metavar="NAME",
+@click.option("--runtime", "runtimes", multiple=True, metavar="NAME",
               help="One that is measured; may be repeated (else: all).")  # fmt: skip
 @click.option("--precision", "precisions", multiple=True, metavar="NAME",
               help="fp32, bf16, fp16 or int8; may be repeated (else: all).")  # fmt: skip
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 @click.option("--pictures", metavar="PICTURES",
               help="A folder, list or table: up to half of them calibrate int8, agreement is "
               "measured on others (else: on noise).")  # fmt: skip
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
+@click.option("--device", default="cpu", show_default=True, metavar="NAME",
+              help="cpu, cuda or cuda:1.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(0), default=0, metavar="N",
               help="How many compute  [default: as each runtime decides]")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, metavar="S",
@@ -40,7 +41,7 @@ def command(
     *,
     model: str,
     weights: str | None,
-    asked: tuple[str, ...],
+    runtimes: tuple[str, ...],
     precisions: tuple[str, ...],
     batches: tuple[int, ...],
     pictures: str | None,
@@ -56,13 +57,22 @@ def command(
     pictures a second, the most memory, and how far its answers are those of fp32.
     """
     from torrefy.runtime.bench import bench
+    from torrefy.runtime.runnable import Runnable
 
+    Runnable(model, weights)  # what is fetched has a bar of its own
     with console(stderr=True).status("") as status:
         found = bench(
-            model, weights, asked=asked, precisions=precisions, batches=batches, device=device,
-            threads=threads, pictures=pictures, seconds=seconds,
+            model,
+            weights,
+            runtimes=runtimes,
+            precisions=precisions,
+            batches=batches,
+            device=device,
+            threads=threads,
+            pictures=pictures,
+            seconds=seconds,
             told=status.update if sys.stderr.isatty() and not as_json else lambda _: None,
-        )  # fmt: skip
+        )
     if as_json:
         print_json({"ok": True, **found.as_json()})
     else:

@@ -17,6 +17,7 @@ from torrefy.cli.output import (
     INTERRUPTED,
     console,
     json_option,
+    log_on_stderr,
     one_line,
     print_json,
     problem_json,
@@ -110,9 +111,10 @@ def command(
 
     from torrefy.runtime.classifier import Classifier
 
-    classifier = Classifier(
-        model, device, runtime=runtime, precision=precision, threads=threads, tta=versions
-    )
+    with log_on_stderr("runtime"):
+        classifier = Classifier(
+            model, device, runtime=runtime, precision=precision, threads=threads, tta=versions
+        )
     if classifier.choice is not None:
         click.echo(one_line(classifier.choice.told()), err=True)
     if output is not None:

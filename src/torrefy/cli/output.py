@@ -157,9 +157,9 @@ def write_file(path: Path | str, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def log_on_stderr() -> Generator[None]:
-    """What the zoo logs, as lines on stderr: what is fetched where there is no progress bar."""
-    log = logging.getLogger("torrefy.zoo")
+def log_on_stderr(room: str = "zoo") -> Generator[None]:
+    """What a room logs, as lines on stderr: the zoo, what is fetched where there is no bar."""
+    log = logging.getLogger(f"torrefy.{room}")
     handler = logging.StreamHandler(sys.stderr)
     level = log.level
     log.addHandler(handler)

@@ -22,6 +22,9 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 """What a runtime can be asked to compute in. int8 is a file's own: see `torrefy.lower_precision`.
 """
 
+APART = {"openvino": "torrefy-openvino"}
+"""Runtimes of ours that are installed by themselves, and what they are in."""
+
 
 class Session(Protocol):
     """A model that is ready to compute."""
@@ -104,7 +107,8 @@ def find_runtime(name: str) -> Runtime:
     if name not in known:
         raise TorrefyError(
             f'there is no runtime "{name}"',
-            hint=did_you_mean(name, known)
+            hint=(name in APART and f"It comes with {APART[name]}: pip install {APART[name]}.")
+            or did_you_mean(name, known)
             or f"There are {', '.join(sorted(known))}; a plugin can bring others.",
         )
     made: Runtime = known[name]()

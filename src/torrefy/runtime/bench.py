@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torrefy.data.uncropped import Uncropped
-from torrefy.errors import TorrefyError
+from torrefy.errors import TorrefyError, did_you_mean
 from torrefy.plugins.manager import configure, configured
-from torrefy.runtime.base import PRECISIONS, Session, check_precision, find_runtime, runtimes
+from torrefy.runtime.base import PRECISIONS, Session, find_runtime
+from torrefy.runtime.base import runtimes as known_runtimes
 from torrefy.runtime.batch import most_memory
 from torrefy.runtime.choose import machine, timed
 from torrefy.runtime.engine import noise_for, picture_input
@@ -34,6 +35,8 @@ NOISES = 32
 """Random inputs on which agreement is measured where there are no pictures."""
 PICTURES = 200
 """Pictures on which it is measured, at most."""
+ALL_PRECISIONS = (*PRECISIONS, "int8")
+"""Those of runtimes, and that of files."""
 REFERENCE = "onnxruntime"
 """The runtime whose answers in fp32 all others are compared with."""
 
@@ -120,7 +123,7 @@ def bench(
     model: str | Path,
     weights: str | Path | None = None,
     *,
-    asked: Sequence[str] = (),
+    runtimes: Sequence[str] = (),
     precisions: Sequence[str] = (),
     batches: Sequence[int] = BATCHES,
     device: str = "cpu",
@@ -137,7 +140,7 @@ def bench(
     Args:
         model: as `torrefy.Classifier` takes it, or a .prototxt.
         weights: those of a .prototxt.
-        asked: the runtimes; none: all that are here.
+        runtimes: their names; none: all that are here.
         precisions: of "fp32", "bf16", "fp16", "int8"; none: all that there are here.
         batches: pictures at once.
         device: "cpu", "cuda".
@@ -150,49 +153,51 @@ def bench(
         TorrefyError: there is no such model, runtime or precision; or nothing could be measured,
             and why.
     """
-    for name in asked:
+    for name in runtimes:
         find_runtime(name)
     for precision in precisions:
-        if precision != "int8":
-            check_precision(precision)
+        if precision not in ALL_PRECISIONS:
+            raise TorrefyError(
+                f'there is no precision "{precision}"',
+                hint=did_you_mean(precision, ALL_PRECISIONS)
+                or f"There are {', '.join(ALL_PRECISIONS)}.",
+            )
     runnable = Runnable(model, weights)
-    left: list[tuple[str, str, str]] = []
     rows: list[Row] = []
+    left: list[tuple[str, str, str]] = []
+    passed_over: list[tuple[str, str, str]] = []
+    reference: NDArray[Any] | None = None
+    compared_with = ""
+    shown = set(runtimes or known_runtimes())
     with tempfile.TemporaryDirectory(prefix="torrefy-") as name:
         folder = Path(name)
         seen, compared_on = _pictures(runnable, pictures, folder)
         common = (tuple(sorted(set(batches))), device, threads, seconds, seen)
         given = (str(model), None if weights is None else str(weights))
         made = _Files(runnable, given, folder, pictures, told)
-        reference: NDArray[Any] | None = None
-        compared_with = ""
-        shown = set(asked or runtimes())
         for runtime, precision in _order(shown, precisions):
             try:
                 job = _job(made, runtime, precision, common)
                 told(f"{runtime}, {precision}")
                 measured = _in_process(job)
             except TorrefyError as error:
-                if runtime in shown and (precisions or not isinstance(error, _UnaskedError)):
-                    left.append((runtime, precision, str(error)))
+                unasked = isinstance(error, _UnaskedError) and not precisions
+                (passed_over if unasked else left).append((runtime, precision, str(error)))
                 continue
             if reference is None:
                 reference, compared_with = measured.answers, f"{runtime} in {job.called}"
             if runtime in shown and (not precisions or job.called in precisions):
                 rows += _rows(job, measured, reference)
+    had = {row.runtime for row in rows}
+    left += [one for one in passed_over if one[0] in set(runtimes) - had]
+    left = [one for one in left if one[0] in shown and (not precisions or one[1] in precisions)]
     if not rows:
-        reasons = "; ".join(f"{runtime} {what}: {reason}" for runtime, what, reason in left)
+        reasons = "; ".join(f"{name} in {what}: {why}" for name, what, why in left or passed_over)
         raise TorrefyError(f"{runnable.name}: nothing could be measured: {reasons}")
     return Bench(
-        runnable.name,
-        machine(),
-        device,
-        threads,
-        compared_with,
-        compared_on,
-        tuple(rows),
+        runnable.name, machine(), device, threads, compared_with, compared_on, tuple(rows),
         tuple(left),
-    )
+    )  # fmt: skip
 
 
 class _UnaskedError(TorrefyError):
@@ -240,8 +245,10 @@ class _Files:
 
 def _order(shown: set[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
     """What is measured; the reference is the first, wherever it can be."""
-    wanted = tuple(precisions) or (*PRECISIONS, "int8")
-    pairs = [(name, precision) for precision in wanted for name in runtimes() if name in shown]
+    wanted = tuple(precisions) or ALL_PRECISIONS
+    pairs = [
+        (name, precision) for precision in wanted for name in known_runtimes() if name in shown
+    ]
     return [(REFERENCE, "fp32"), *(pair for pair in pairs if pair != (REFERENCE, "fp32"))]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torrefy.data.ahead import BATCH, made_ahead
 from torrefy.data.examples import pixels_of
 from torrefy.data.preprocess import Preprocessor
-from torrefy.errors import ExportError, PictureError, Place, TorrefyError
+from torrefy.errors import ExportError, PictureError, Place, TorrefyError, ZooError
 from torrefy.runtime.base import (
     DEFAULT,
     Session,
@@ -82,8 +82,8 @@ class Classifier:
         device: "cpu" or "cuda"; with ONNX Runtime "tensorrt" and "auto", too.
         runtime: what computes: "onnxruntime", "pytorch", "torch.compile", one of a plugin's; or
             "auto", the fastest here, which is measured once for a model and a machine. None:
-            ONNX Runtime, for which a zoo model is exported once and kept; on a GPU, and where a
-            model can't be exported, PyTorch.
+            ONNX Runtime, for which a zoo model is exported once and kept; on a GPU, in another
+            precision, and where a model can't be exported, PyTorch.
         precision: what the runtime computes in: "fp32", "bf16" or "fp16".
         threads: how many threads compute; 0: as the runtime decides.
         tta: test-time augmentation: versions of each picture, whose outputs are averaged. "flip",
@@ -349,9 +349,11 @@ def _opened(
     """A session of the runtime that is asked for, or of the usual one; and which that is."""
     if runtime is not None:
         return runtime, open_session(model, runtime, device, precision, threads)
-    if model.is_file or device == "cpu":
+    if model.is_file:
+        return DEFAULT, open_session(model, DEFAULT, device, precision, threads)
+    if device in ("cpu", "auto") and precision == "fp32":
         try:
             return DEFAULT, open_session(model, DEFAULT, device, precision, threads)
-        except ExportError:  # of a net that ONNX has no words for
-            pass
+        except (ExportError, ZooError):  # no words for it in ONNX, or no cache to keep it in
+            device = "cpu" if device == "auto" else device
     return "pytorch", open_session(model, "pytorch", device, precision, threads)

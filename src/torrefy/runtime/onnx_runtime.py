@@ -20,10 +20,7 @@ class OnnxRuntime(Runtime):
     def missing(self, device: str, precision: str) -> str:
         """It computes in what a file is written in, on devices that it has a provider of."""
         if precision != "fp32":
-            return (
-                f"ONNX Runtime computes in what a file is written in: "
-                f"`torrefy export --precision` writes fp16 and int8, not {precision} on demand"
-            )
+            return f"it computes in what a file is written in, not in {precision} on demand"
         return missing_provider(device)
 
     def version(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from torrefy.zoo.model import Model, find_model
 
 if TYPE_CHECKING:
     from torrefy.net.net import Net
+
+log = logging.getLogger("torrefy.runtime")
 
 FOLDER = "exported"
 """Where in the cache the files of nets are kept."""
@@ -126,6 +129,7 @@ class Runnable:
 
         with locked(folder):
             if not path.is_file():
+                log.info("exporting %s for ONNX runtimes; this is done once", model.name)
                 export_onnx(self.net(), path, recipe=model.recipe)
         return path
 

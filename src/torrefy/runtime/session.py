@@ -45,6 +45,8 @@ def missing_provider(device: str) -> str:
     """Why this ONNX Runtime can't compute on a device; empty: it has what that needs."""
     import onnxruntime
 
+    if device == "auto":
+        return ""
     kind, _, index = device.partition(":")
     if kind not in PROVIDERS or (index and not index.isdigit()):
         return f'there is no device "{device}" for ONNX Runtime'
@@ -102,6 +104,8 @@ class OnnxModel:
             options.profile_file_prefix = str(profile)
         kind, _, index = device.partition(":")
         wanted = PROVIDERS[kind]
+        if kind != "cpu":
+            onnxruntime.set_default_logger_severity(4)  # what fails is told below, in a line
         try:
             self.session = onnxruntime.InferenceSession(
                 str(self.path), options, list(wanted), [_options(name, index) for name in wanted]
