@@ -142,6 +142,7 @@ def test_processors_side_by_side_say_what_one_says(
     expected = list(usual.answers(files, 10, batch=batch))
     monkeypatch.setattr("torrefy.runtime.classifier.MANY", 8)
     monkeypatch.setattr("torrefy.runtime.classifier.cores", lambda: 3)
+    list(many.looked_over(iter(files)))
     found = list(many.answers(iter(files), 10, batch=batch))
     assert len(found) == len(files)
     for one, other in zip(found, expected, strict=True):

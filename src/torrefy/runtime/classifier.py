@@ -241,8 +241,9 @@ class Classifier:
 
     def _scored(self, pictures: Iterable[Picture], batch: Batch) -> Iterator[Scored]:
         """Each picture's name and output, or why it can't be read."""
-        given = self.looked_over(iter(pictures))
+        given = iter(pictures)
         if batch == "auto":
+            given = self.looked_over(given)
             batch = self.fitting_batch()
         if batch < 1:
             raise ValueError(f"batch must be 1 or more, found {batch}")
@@ -271,7 +272,7 @@ class Classifier:
         """The pictures; where there are MANY files, the classifier is made ready for that.
 
         Each processor then reads a batch and computes it, in place of all computing one: none
-        waits for another. It stays so.
+        waits for another. It stays so. MANY are asked for before the first is given.
         """
         if self._many:
             return pictures
