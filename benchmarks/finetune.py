@@ -32,7 +32,7 @@ def main() -> int:
             options = Options(unfreeze="none", head_epochs=EPOCHS, cache=cache)
             begun = time.perf_counter()
             done = fine_tune("squeezenet_v1.1", folder / "textures", folder / f"{cache}", options)
-            found[cache] = time.perf_counter() - begun, done.answers[-1].value[0]
+            found[cache] = time.perf_counter() - begun, done.answers[-1].value
     (kept, right), (anew, also_right) = found[True], found[False]
     result = {
         "benchmark": "finetune: features kept",
