@@ -373,7 +373,7 @@ def test_a_runtime_whose_process_dies_is_told(small: Path, tmp_path: Path) -> No
     finally:
         _settings.files[:] = files
         reset()
-    assert found.left_out == (("dying", "fp32", "its process died"),)
+    assert found.left_out == (("dying", "fp32", "its process died (exit code 3)"),)
     assert {row.runtime for row in found.rows} == {"onnxruntime"}
 
 

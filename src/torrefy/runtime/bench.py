@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +13,16 @@ from numpy.typing import NDArray
 
 from torrefy.data.uncropped import Uncropped
 from torrefy.errors import TorrefyError, did_you_mean
-from torrefy.plugins.manager import configure, configured
-from torrefy.runtime.base import PRECISIONS, Session, find_runtime
+from torrefy.runtime.base import PRECISIONS, find_runtime
 from torrefy.runtime.base import runtimes as known_runtimes
-from torrefy.runtime.batch import most_memory
-from torrefy.runtime.choose import machine, timed
-from torrefy.runtime.engine import noise_for, picture_input
+from torrefy.runtime.choose import machine
+from torrefy.runtime.measure import NOISES, Job, Measured, in_process
 from torrefy.runtime.runnable import Runnable
 
 BATCHES = (1, 8)
 """Pictures at once, where no batches are asked for."""
 SECONDS = 2.0
 """What each batch of each is measured for."""
-RUNS = 10
-"""How often each runs at least."""
-NOISES = 32
-"""Random inputs on which agreement is measured where there are no pictures."""
 PICTURES = 200
 """Pictures on which it is measured, at most."""
 ALL_PRECISIONS = (*PRECISIONS, "int8")
@@ -91,34 +81,6 @@ class Bench:
         return {**asdict(self), "rows": [asdict(row) for row in self.rows], "left_out": left}
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What one process measures."""
-
-    model: str
-    """What a `Runnable` is made of: a file, where the runtime reads files."""
-    weights: str | None
-    runtime: str
-    precision: str
-    """What the runtime computes in."""
-    called: str
-    """What that is called: of a file in int8 "int8"."""
-    batches: tuple[int, ...]
-    device: str
-    threads: int
-    seconds: float
-    pictures: str | None
-    """A file of pictures as the net sees them, NxCxHxW; None: noise."""
-
-
-@dataclass
-class _Measured:
-    version: str
-    rows: list[tuple[int, list[float], float | None]] = field(default_factory=list)
-    """Batch, seconds of each run, memory."""
-    answers: NDArray[Any] = field(default_factory=lambda: np.empty(0))
-
-
 def bench(
     model: str | Path,
     weights: str | Path | None = None,
@@ -172,14 +134,14 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="torrefy-") as name:
         folder = Path(name)
         seen, compared_on = _pictures(runnable, pictures, folder)
-        common = (tuple(sorted(set(batches))), device, threads, seconds, seen)
+        common = (tuple(sorted(set(batches))), device, threads, seconds, seen, name)
         given = (str(model), None if weights is None else str(weights))
         made = _Files(runnable, given, folder, pictures, told)
         for runtime, precision in _order(shown, precisions):
             try:
                 job = _job(made, runtime, precision, common)
                 told(f"{runtime}, {precision}")
-                measured = _in_process(job)
+                measured = in_process(job)
             except TorrefyError as error:
                 unasked = isinstance(error, _UnaskedError) and not precisions
                 (passed_over if unasked else left).append((runtime, precision, str(error)))
@@ -252,7 +214,7 @@ def _order(shown: set[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
     return [(REFERENCE, "fp32"), *(pair for pair in pairs if pair != (REFERENCE, "fp32"))]
 
 
-def _job(made: _Files, runtime: str, precision: str, common: tuple[Any, ...]) -> _Job:
+def _job(made: _Files, runtime: str, precision: str, common: tuple[Any, ...]) -> Job:
     """What a process is to do.
 
     Raises:
@@ -268,7 +230,7 @@ def _job(made: _Files, runtime: str, precision: str, common: tuple[Any, ...]) ->
             raise _UnaskedError("it computes definitions, and this is an ONNX file")
         if own:
             raise _UnaskedError(own)
-        return _Job(*made.given, runtime, precision, precision, *common)
+        return Job(*made.given, runtime, precision, precision, *common)
     if precision in ("int8", made.model.precision) or (own and precision == "fp16"):
         # The file has it, whatever the runtime computes in.
         reason = found.missing(device, "fp32")
@@ -276,10 +238,10 @@ def _job(made: _Files, runtime: str, precision: str, common: tuple[Any, ...]) ->
             raise _UnaskedError(reason)
         if precision == "fp16" and device == "cpu" and made.model.precision == "fp32":
             raise _UnaskedError("fp16 is for GPUs")
-        return _Job(str(made.of(precision)), None, runtime, "fp32", precision, *common)
+        return Job(str(made.of(precision)), None, runtime, "fp32", precision, *common)
     if own:
         raise _UnaskedError(own)
-    return _Job(str(made.of("fp32")), None, runtime, precision, precision, *common)
+    return Job(str(made.of("fp32")), None, runtime, precision, precision, *common)
 
 
 def _pictures(model: Runnable, pictures: str | Path | None, folder: Path) -> tuple[str | None, str]:
@@ -307,74 +269,26 @@ def _pictures(model: Runnable, pictures: str | Path | None, folder: Path) -> tup
     return str(path), f"{len(decoded)} pictures"
 
 
-def _in_process(job: _Job) -> _Measured:
-    """Measure in a process that has nothing else in it."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, partial(configure, **configured())) as pool:
-        try:
-            return pool.submit(_measure, job).result()
-        except BrokenProcessPool:
-            raise TorrefyError("its process died") from None
-
-
-def _measure(job: _Job) -> _Measured:
-    model = Runnable(job.model, job.weights)
-    runtime = find_runtime(job.runtime)
-    measured = _Measured(runtime.version())
-    session = runtime.open(model, job.device, job.precision, job.threads)
-    output = model.recipe.output or next(iter(session.outputs))
-    feed, count, fixed = _feed(session, model, job.pictures)
-    for batch in (fixed,) if fixed else job.batches:
-        run = partial(session.run, feed(0, batch), [output])
-        times, _ = timed(run, job.seconds, RUNS)
-        measured.rows.append((batch, times, most_memory() / 1e6 or None))
-    step = fixed or max(job.batches)
-    parts = [
-        session.run(feed(i, min(i + step, count)), [output])[output]
-        for i in range(0, count - (count % step if fixed else 0), step)
-    ]
-    measured.answers = np.concatenate(parts).astype(np.float32)
-    return measured
-
-
-def _feed(
-    session: Session, model: Runnable, pictures: str | None
-) -> tuple[Callable[[int, int], dict[str, NDArray[Any]]], int, int]:
-    """What gives inputs from one to another; how many there are; and the batch, if it is fixed."""
-    first = next(iter(session.inputs.values()))[0]
-    fixed = first if isinstance(first, int) else 0
-    if pictures is None:
-        count = fixed or NOISES
-        noise = noise_for(session.inputs, model.recipe, model.name, count)
-        return lambda start, stop: _rolled(noise, start, stop), count, fixed
-    array = np.load(pictures, mmap_mode="r")
-    blob, uncropped = picture_input(session.inputs, model.recipe, model.name)
-
-    def feed(start: int, stop: int) -> dict[str, NDArray[Any]]:
-        part = np.take(array, range(start, stop), axis=0, mode="wrap")
-        return {blob: uncropped.whole(part) if uncropped else part}
-
-    return feed, len(array), fixed
-
-
-def _rolled(arrays: dict[str, NDArray[Any]], start: int, stop: int) -> dict[str, NDArray[Any]]:
-    """Rows of arrays, from their beginning again where they end."""
-    rows = range(start, stop)
-    return {name: np.take(array, rows, axis=0, mode="wrap") for name, array in arrays.items()}
-
-
-def _rows(job: _Job, measured: _Measured, reference: NDArray[Any]) -> list[Row]:
+def _rows(job: Job, measured: Measured, reference: NDArray[Any]) -> list[Row]:
     same, difference = _agreement(measured.answers, reference)
     rows = []
-    for batch, times, memory in measured.rows:
-        p50, p90, p99 = (float(np.percentile(times, p)) for p in (50, 90, 99))
+    for one in measured.batches:
+        p50, p90, p99 = (float(np.percentile(one.times, p)) for p in (50, 90, 99))
         rows.append(
             Row(
-                job.runtime, measured.version, job.called, batch, round(1000 * p50, 4),
-                round(1000 * p90, 4), round(1000 * p99, 4), round(batch / p50, 2),
-                None if memory is None else round(memory, 1), same, difference,
+                runtime=job.runtime,
+                version=measured.version,
+                precision=job.called,
+                batch=one.batch,
+                p50_ms=round(1000 * p50, 4),
+                p90_ms=round(1000 * p90, 4),
+                p99_ms=round(1000 * p99, 4),
+                pictures_per_second=round(one.batch / p50, 2),
+                memory_mb=round(one.memory / 1e6, 1) or None,
+                same_class=same,
+                difference=difference,
             )
-        )  # fmt: skip
+        )
     return rows
 
 
