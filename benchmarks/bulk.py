@@ -26,7 +26,6 @@ from harness import compare
 from torrefy.data.ahead import made_ahead
 from torrefy.export.onnx import export_onnx
 from torrefy.runtime.bulk import classify_to
-from torrefy.runtime.choose import cores
 from torrefy.weights.load import load_net
 from torrefy.zoo.model import find_model
 
@@ -64,8 +63,9 @@ def main() -> int:
         net = load_net(model.definition, model.weights)
         export_onnx(net, folder / "net.onnx", blobs=[model.recipe.output], recipe=model.recipe)
         classifier = torrefy.Classifier(folder / "net.onnx")
-        classifier.looked_over(iter(files))
-        batch = classifier.fitting_batch()
+        looked = classifier.looked_over(files)
+        batch = looked.batch
+        alone = torrefy.Classifier(folder / "net.onnx", threads=1)
         seen = classifier.preprocessor
         held = np.stack([seen.read(file) for file in files[:HELD]])
 
@@ -75,9 +75,11 @@ def main() -> int:
 
         def compute() -> None:
             def one(ends: tuple[int, int]) -> None:
-                classifier.predict(held[np.arange(*ends) % HELD])
+                alone.predict(held[np.arange(*ends) % HELD])
 
-            with ThreadPoolExecutor(cores()) as pool:  # each its batch, as the classifier does
+            with ThreadPoolExecutor(
+                looked.workers
+            ) as pool:  # each its batch, as the classifier does
                 list(pool.map(one, pairwise([*range(0, COUNT, batch), COUNT])))
 
         def ours() -> None:

@@ -97,6 +97,7 @@ def test_a_run_that_was_killed_is_resumed_to_the_same_bytes(
     folder: Path, name: str, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torrefy.runtime.classifier.MANY", many)
+    monkeypatch.setattr("torrefy.runtime.classifier.cores", lambda: 2)
     for i in range(40):
         Image.new("L", (30, 40), i * 6).save(folder / "photos" / f"m{i:02d}.png")
     words = ["photos", "--batch", "4", "-o"]
@@ -104,11 +105,11 @@ def test_a_run_that_was_killed_is_resumed_to_the_same_bytes(
     whole = Path(f"whole{Path(name).suffix}").read_bytes()
     rows = folder / (f".{name}.rows" if name.endswith("parquet") else name)
     slow = (
-        f"import sys, time, torrefy.runtime.classifier as c\nc.MANY = {many}\n"
+        f"import sys, time, torrefy.runtime.classifier as c\nc.MANY = {many}\nc.cores = lambda: 2\n"
         "real = c.Classifier._computed\n"
-        "def computed(self, pictures):\n"
+        "def computed(self, pictures, engine=None):\n"
         "    time.sleep(0.1)\n"
-        "    return real(self, pictures)\n"
+        "    return real(self, pictures, engine)\n"
         "c.Classifier._computed = computed\n"
         "from torrefy.cli import main\n"
         "main(sys.argv[1:])\n"
@@ -142,8 +143,9 @@ def test_processors_side_by_side_say_what_one_says(
     expected = list(usual.answers(files, 10, batch=batch))
     monkeypatch.setattr("torrefy.runtime.classifier.MANY", 8)
     monkeypatch.setattr("torrefy.runtime.classifier.cores", lambda: 3)
-    list(many.looked_over(iter(files)))
-    found = list(many.answers(iter(files), 10, batch=batch))
+    looked = many.looked_over(iter(files), batch, many=True)
+    assert looked.workers == 3
+    found = list(many.answers_of(looked, 10))
     assert len(found) == len(files)
     for one, other in zip(found, expected, strict=True):
         assert one.path == other.path

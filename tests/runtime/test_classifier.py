@@ -94,7 +94,7 @@ def test_slips_with_a_model_are_told(model: Path) -> None:
          f'{model}: the model has no blob "dta". Did you mean "data"?'),
         (lambda: onnx.run({"data": x}, ["x"]), f'{model}: the model has no blob "x". It has prob.'),
         (lambda: OnnxModel(model, "gpu"),
-         'there is no device "gpu" for ONNX Runtime. Take "cpu" or "cuda".'),
+         'there is no device "gpu" for ONNX Runtime. Take device cpu.'),
         (lambda: OnnxModel(model.with_name("no.onnx")),
          f"{model.with_name('no.onnx')}: no such file"),
     ):  # fmt: skip

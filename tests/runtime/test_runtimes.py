@@ -26,6 +26,7 @@ from torrefy.runtime.base import Runtime, open_session, runtimes
 from torrefy.runtime.bench import bench
 from torrefy.runtime.choose import fastest
 from torrefy.runtime.engine import noise_for
+from torrefy.runtime.metadata import read_metadata
 from torrefy.runtime.onnx_runtime import OnnxRuntime
 from torrefy.runtime.runnable import FOLDER, Runnable
 from torrefy.runtime.session import OnnxModel, device_here
@@ -34,6 +35,7 @@ from torrefy.runtime.session import OnnxModel, device_here
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORREFY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("torrefy.runtime.choose.SECONDS", 0.05)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "cache"
 
@@ -141,6 +143,58 @@ class Mute:
         return [Twice]
 
 
+def test_a_card_may_name_any_blob_as_its_output(small: Path, photos: Path) -> None:
+    card = small / "card.prototxt"
+    card.write_text(card.read_text() + 'output: "fc"\n')
+    picture = next(photos.rglob("*.png"))
+    ours, theirs = (
+        next(torrefy.Classifier(small, runtime=name).predict([picture]))
+        for name in ("onnxruntime", "pytorch")
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert not np.isclose(ours.sum(), 1)  # no probabilities
+
+
+TWICE = """
+from torrefy.layers.base import Layer, layer
+from torrefy.plugins import hookimpl
+TORREFY_API = 1
+
+@layer("Twice")
+class Twice(Layer):
+    "Twice its bottom."
+    def forward(self, x):
+        return 2 * x
+
+@hookimpl
+def torrefy_layers():
+    return [Twice]
+"""
+
+
+def test_a_net_is_exported_again_when_a_plugins_code_changes(small: Path, tmp_path: Path) -> None:
+    definition = small / "net.prototxt"
+    text = definition.read_text().replace('bottom: "fc" top: "prob"', 'bottom: "twice" top: "prob"')
+    prob = text[text.index('layer { name: "prob"') :]
+    twice = 'layer { name: "twice" type: "Twice" bottom: "fc" top: "twice" }\n'
+    definition.write_text(text.replace(prob, twice + prob))
+    plugin = tmp_path / "twice.py"
+    files = list(_settings.files)
+    found = []
+    for code in (TWICE, TWICE.replace("2 * x", "3 * x")):
+        plugin.write_text(code)
+        configure(files=[plugin])
+        try:
+            found.append(Runnable(small).file())
+        finally:
+            _settings.files[:] = files
+            reset()
+    assert len(set(found)) == 2
+    x = {"data": np.random.default_rng(0).normal(size=(1, 3, 12, 12)).astype(np.float32)}
+    two, three = (np.log(OnnxModel(file).run(x)["prob"][0]) for file in found)
+    np.testing.assert_allclose((three - three[0]) * 2, (two - two[0]) * 3, atol=1e-3)
+
+
 def test_what_onnx_has_no_words_for_is_computed_by_pytorch(small: Path, photos: Path) -> None:
     usual = torrefy.Classifier(small)
     definition = small / "net.prototxt"
@@ -189,6 +243,68 @@ def test_the_fastest_is_measured_once(
     wrong = fastest(Runnable(small))
     assert wrong.runtime != "quick"
     assert re.fullmatch(r"its answers are 0\.\d+ off those of onnxruntime", wrong.failed["quick"])
+
+
+class Failing:
+    """A plugin with runtimes that fail, each its way."""
+
+    TORREFY_API = 1
+
+    @hookimpl
+    def torrefy_runtimes(self) -> list[type[Runtime]]:
+        class Raising(Quick):
+            name = "raising"
+
+            def open(self, model: Runnable, *others: Any) -> Any:
+                raise ZeroDivisionError("by its own fault")
+
+        class Endless(Quick):
+            name = "endless"
+            off = float("nan")
+
+        return [Raising, Endless]
+
+
+def test_runtimes_that_fail_are_left_out(small: Path) -> None:
+    with added(Failing(), "failing"):
+        choice = fastest(Runnable(small))
+        assert choice.failed["raising"] == "ZeroDivisionError: by its own fault"
+        assert choice.failed["endless"] == "its answers are not finite"
+
+
+def test_a_net_of_a_fixed_batch_is_computed_in_it_by_pytorch(lenet: Path, cache: Path) -> None:
+    text = lenet.read_text().replace(
+        'layer { name: "prob" type: "Softmax" bottom: "ip1"',
+        'layer { name: "flat" type: "Reshape" bottom: "ip1" top: "flat" '
+        'reshape_param { shape { dim: 2 dim: 10 } } }\nlayer { name: "prob" type: "Softmax" '
+        'bottom: "flat"',
+    )
+    lenet.write_text(text)
+    weights = lenet.with_suffix(".caffemodel")
+    torrefy.load_net(lenet, seed=0).save(weights)
+    session = open_session(Runnable(lenet, weights), "pytorch")
+    assert session.inputs == {"data": (2, 1, 28, 28)}
+    found = bench(
+        lenet, weights, runtimes=["onnxruntime", "pytorch"], precisions=["fp32"], seconds=0.05
+    )
+    assert [(row.runtime, row.batch, row.same_class) for row in found.rows] == [
+        ("onnxruntime", 2, 1.0), ("pytorch", 2, 1.0),
+    ]  # fmt: skip
+
+
+def test_what_lies_in_the_current_folder_is_not_imported(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise ImportError('not this one')")
+    assert Path.cwd() == tmp_path
+    assert bench(small, runtimes=["onnxruntime"], batches=[1], seconds=0.05).rows
+
+
+def test_the_metadata_of_a_file_are_read_without_its_weights(small: Path, tmp_path: Path) -> None:
+    file = Runnable(small).file()
+    assert read_metadata(file) == OnnxModel(file).session.get_modelmeta().custom_metadata_map
+    for content in (b"", b"no model", file.read_bytes()[:-100]):
+        (tmp_path / "bad.onnx").write_bytes(content)
+        with pytest.raises(TorrefyError, match=r"bad\.onnx: "):
+            read_metadata(tmp_path / "bad.onnx")
 
 
 def test_who_asks_for_the_fastest_is_told_what_it_is(small: Path, photos: Path) -> None:
@@ -288,7 +404,7 @@ def test_each_runtime_has_its_rows(small: Path, photos: Path) -> None:
         ("pytorch", "fp32", 1), ("pytorch", "fp32", 3),
         ("onnxruntime", "int8", 1), ("onnxruntime", "int8", 3),
     ]  # fmt: skip
-    assert found.left_out == (("pytorch", "int8", "PyTorch has no files in int8"),)
+    assert found.left_out == (("pytorch", "int8", "it computes definitions, and int8 is a file's"),)
     assert (found.compared_with, found.compared_on) == ("onnxruntime in fp32", "15 pictures")
     for row in found.rows:
         assert 0 < row.p50_ms <= row.p90_ms <= row.p99_ms

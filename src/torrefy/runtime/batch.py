@@ -44,7 +44,7 @@ def measured_batch(run: Callable[[Any], object], shape: Sequence[int], at_once: 
     """
     rates: dict[int, float] = {}
     random = np.random.default_rng(0)
-    begun, grown_from = time.monotonic(), most_memory()
+    begun, grown_from = time.monotonic(), _memory()
     for size in SIZES:
         if size > MOST // at_once and size > 1:
             break
@@ -58,7 +58,7 @@ def measured_batch(run: Callable[[Any], object], shape: Sequence[int], at_once: 
         best = max(rates, key=rates.__getitem__)
         later = [one for one in rates if one > best]
         expected = 2 * 2 * size / rates[size]
-        grown = at_once * (most_memory() - grown_from)
+        grown = at_once * (_memory() - grown_from)
         if (
             len(later) >= PATIENCE
             or time.monotonic() - begun + expected > SECONDS
@@ -77,19 +77,31 @@ def _seconds(run: Callable[[Any], object], pictures: Any) -> float:
 
 def most_memory() -> int:
     """The most bytes that the process has held; 0 where the system doesn't say."""
-    try:
-        # Not getrusage's, which a child process inherits.
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) << 10
-    except OSError:
-        pass
+    told = _status("VmHWM")  # not getrusage's, which a child process inherits
+    if told:
+        return told
     try:
         import resource
     except ImportError:  # Windows
         return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most << 10
+
+
+def _memory() -> int:
+    """The bytes that the process holds now; where the system doesn't say, that it held at most."""
+    return _status("VmRSS") or most_memory()
+
+
+def _status(name: str) -> int:
+    """A size in bytes of what Linux says of the process; 0: it says nothing."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) << 10
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
 
 
 def _free_memory() -> float:

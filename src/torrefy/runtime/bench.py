@@ -225,7 +225,7 @@ def _job(made: _Files, runtime: str, precision: str, common: tuple[Any, ...]) ->
     own = found.missing(device, precision if precision != "int8" else "fp32")
     if found.reads == "net":
         if precision == "int8":
-            raise _UnaskedError("PyTorch has no files in int8")
+            raise _UnaskedError("it computes definitions, and int8 is a file's")
         if made.model.is_file:
             raise _UnaskedError("it computes definitions, and this is an ONNX file")
         if own:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -100,16 +100,15 @@ def classify_to(
         batch = unfinished.batch_of(settings, batch)
     else:
         unfinished.refuse()
-    names = classifier.looked_over(iter(pictures))
-    if batch == "auto":
-        batch = classifier.fitting_batch()
+    looked = classifier.looked_over(pictures, batch, many=True)
     try:
-        unfinished.begin({**settings, "batch": batch})
+        unfinished.begin({**settings, "batch": looked.batch})
         with unfinished.rows.open("r+b" if unfinished.rows.exists() else "x+b") as file:
-            group = classifier.pictures_of(batch)
-            done, bad, names = _kept(file, form, group, map(Path, names), unfinished.rows)
+            group = classifier.pictures_of(looked.batch)
+            given = map(Path, looked.given)
+            done, bad, names = _kept(file, form, group, given, unfinished.rows)
             resumed = done
-            answers = classifier.answers(names, top, batch=batch)
+            answers = classifier.answers_of(replace(looked, given=names), top)
             while some := list(islice(answers, group)):
                 file.write(b"".join(map(form.line, some)))
                 file.flush()
@@ -122,7 +121,7 @@ def classify_to(
         unfinished.end()
     except OSError as error:
         raise DataError(f"can't be written: {error.strerror or error}", place=place) from None
-    return Classified(target, done, bad, resumed, batch, time.monotonic() - begun)
+    return Classified(target, done, bad, resumed, looked.batch, time.monotonic() - begun)
 
 
 class _Unfinished:
@@ -251,6 +250,7 @@ def _origin(classifier: Classifier) -> dict[str, Any]:
         "device": classifier.device,
         "runtime": classifier.runtime,
         "precision": classifier.precision,
+        "threads": classifier.threads,
         "versions": [versions.name, len(versions), versions.seed] if versions else None,
     }
 

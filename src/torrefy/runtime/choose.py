@@ -75,8 +75,9 @@ def fastest(
     """The runtime that computes a model fastest on this machine.
 
     Each that can is timed with BATCH pictures of noise, but those that take long to open, and those
-    whose answers are others than ONNX Runtime's. What was found is kept in the cache, for this
-    model, machine and these versions.
+    whose answers are others than the first one's, which is ONNX Runtime wherever it can compute
+    the model: by more than MOST_OFF, or MOST_OFF_IN_LESS. What was found is kept in the cache, for
+    this model, machine and these versions.
 
     Raises:
         TorrefyError: none can compute it, and why.
@@ -88,8 +89,8 @@ def fastest(
         try:
             runtime: Runtime = known[name]()
             reason = runtime.missing(device, precision)
-        except TorrefyError as error:
-            reason = str(error)
+        except Exception as error:  # noqa: BLE001  as below
+            reason = reason_of(error)
         if not reason and model.is_file and runtime.reads == "net":
             reason = "it computes definitions, and this is an ONNX file"
         if not reason and runtime.slow_to_open:
@@ -107,6 +108,7 @@ def fastest(
     batch = 1
     exact = precision == "fp32" and model.precision == "fp32"
     expected: NDArray[Any] | None = None
+    reference = ""
     for name, runtime in tried.items():  # the built-in ones first
         try:
             session = runtime.open(model, device, precision, threads)
@@ -115,15 +117,19 @@ def fastest(
             inputs = noise_for(session.inputs, model.recipe, model.name, batch)
             output = model.recipe.output or next(iter(session.outputs))
             found = session.run(inputs, [output])[output]
-            expected = found if expected is None else expected
+            if not np.isfinite(found).all():
+                failed[name] = "its answers are not finite"
+                continue
+            if expected is None:
+                expected, reference = found, name
             off = _off(found, expected)
             if off > (MOST_OFF if exact else MOST_OFF_IN_LESS):
-                failed[name] = f"its answers are {off:.2g} off those of {next(iter(seconds))}"
+                failed[name] = f"its answers are {off:.2g} off those of {reference}"
                 continue
             run = partial(session.run, inputs, [output])
             seconds[name] = timed(run, SECONDS, RUNS)[1] / batch
-        except TorrefyError as error:
-            failed[name] = str(error)
+        except Exception as error:  # noqa: BLE001  a plugin's runtime may raise anything
+            failed[name] = reason_of(error)
     if not seconds:
         told = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
         raise TorrefyError(f"no runtime can compute {model.name} here: {told}")
@@ -134,8 +140,10 @@ def fastest(
 
 def _off(found: NDArray[Any], expected: NDArray[Any]) -> float:
     """The largest difference, of the largest number expected; infinite for another shape."""
-    if found.shape != expected.shape or not np.isfinite(found).all():
+    if found.shape != expected.shape:
         return float("inf")
+    if not found.size:
+        return 0.0
     return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
@@ -158,15 +166,28 @@ def timed(run: Callable[[], object], seconds: float, runs: int) -> tuple[list[fl
     return times, statistics.median(times)
 
 
-def machine() -> str:
-    """What computes here: the processor's name, and how many cores of it this process may use."""
+def reason_of(error: Exception) -> str:
+    """An error in a line."""
+    if isinstance(error, TorrefyError):
+        return str(error)
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}".removesuffix(": ")
+
+
+def machine(device: str = "cpu") -> str:
+    """What computes here: the processor's name, how many cores this process may use, the GPUs."""
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 name = line.partition(":")[2].strip()
                 break
-    return f"{name}, {cores()} cores"
+    told = [name, f"{cores()} cores"]
+    if device != "cpu":
+        for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            told += [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
+    return ", ".join(told)
 
 
 def cores() -> int:
@@ -180,7 +201,7 @@ def cores() -> int:
 def _kept_at(
     model: Runnable, device: str, precision: str, threads: int, versions: dict[str, str]
 ) -> Path:
-    asked = [model.digest(), machine(), device, precision, threads, sorted(versions.items())]
+    asked = [model.digest(), machine(device), device, precision, threads, sorted(versions.items())]
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
     return cache_folder() / FOLDER / f"{digest}.json"
 

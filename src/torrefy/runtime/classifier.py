@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,11 @@ from torrefy.runtime.base import (
     find_runtime,
     open_session,
 )
-from torrefy.runtime.batch import measured_batch
+from torrefy.runtime.batch import MOST, measured_batch
 from torrefy.runtime.choose import AUTO, Choice, cores, fastest
-from torrefy.runtime.engine import engine_of
+from torrefy.runtime.engine import Engine, engine_of
 from torrefy.runtime.runnable import Runnable
+from torrefy.runtime.session import device_here
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,8 +46,8 @@ Scored: TypeAlias = "tuple[Path, NDArray[np.float32] | PictureError]"
 """A picture's name and the output for it, or why it can't be read."""
 MANY = 256
 """Files from which on the batch is measured, and processors work side by side."""
-MOST_AT_ONCE = 32
-"""Batches that are computed side by side, at most."""
+MOST_WORKERS = 32
+"""Processors that compute side by side, at most."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,17 @@ class Answer:
     """The likeliest classes, the best first."""
     error: PictureError | None = None
     """Why the picture can't be read; there are no guesses then."""
+
+
+@dataclass(frozen=True)
+class Pictures(Generic[Given]):
+    """Pictures, and how they are computed."""
+
+    given: Iterator[Given]
+    batch: int
+    """How many at once."""
+    workers: int
+    """How many processors compute a batch each; 0: all compute one."""
 
 
 class Classifier:
@@ -113,8 +125,11 @@ class Classifier:
     ) -> None:
         """Load the model."""
         self.model = str(model)
+        device = device_here() if device == "auto" else device
         self.device = device
+        """What it computes on; "auto" is resolved."""
         self.precision = precision
+        self.threads = threads
         self.versions: Versions | None = None
         """What is made of each picture; None: it alone."""
         if tta is not None:
@@ -139,9 +154,7 @@ class Classifier:
             )
         self._engine = engine
         self._runnable = runnable
-        self._threads = threads
-        self._many = False
-        self._side_by_side = 0
+        self._by_one_thread: Engine | None = None
         self._best_batch: int | None = None
         self.recipe = recipe
         self.preprocessor: Preprocessor = recipe.preprocessor
@@ -188,8 +201,10 @@ class Classifier:
             return self._computed(pictures)
         return self._each_row(pictures, batch)
 
-    def _computed(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        scores = self._engine(pictures)
+    def _computed(
+        self, pictures: NDArray[np.float32], engine: Engine | None = None
+    ) -> NDArray[np.float32]:
+        scores = (engine or self._engine)(pictures)
         flat = scores.reshape(len(pictures), -1) if scores.size else scores
         if len(scores) != len(pictures) or (self.labels and flat.shape[1] != len(self.labels)):
             raise TorrefyError(
@@ -199,7 +214,7 @@ class Classifier:
         return flat
 
     def _each_row(self, pictures: Iterable[Picture], batch: Batch) -> Iterator[NDArray[np.float32]]:
-        for _, scores in self._scored(pictures, batch):
+        for _, scores in self._scored(self.looked_over(pictures, batch)):
             if isinstance(scores, PictureError):
                 raise scores
             yield scores
@@ -233,67 +248,88 @@ class Classifier:
         self, pictures: Iterable[Picture], top: int = 5, *, batch: Batch = "auto"
     ) -> Iterator[Answer]:
         """As `classify`, with an answer for each picture, also for those that can't be read."""
-        for path, scores in self._scored(pictures, batch):
+        return self.answers_of(self.looked_over(pictures, batch), top)
+
+    def answers_of(self, pictures: Pictures[Any], top: int = 5) -> Iterator[Answer]:
+        """As `answers`, of pictures that were looked over."""
+        for path, scores in self._scored(pictures):
             if isinstance(scores, PictureError):
                 yield Answer(path, (), scores)
             else:
                 yield Answer(path, self._best(scores, top))
 
-    def _scored(self, pictures: Iterable[Picture], batch: Batch) -> Iterator[Scored]:
-        """Each picture's name and output, or why it can't be read."""
+    def looked_over(
+        self, pictures: Iterable[Given], batch: Batch = "auto", *, many: bool = False
+    ) -> Pictures[Given]:
+        """Decide how pictures are computed: how many at once, and by whom.
+
+        Where there are MANY files each processor reads a batch and computes it by itself, in place
+        of all computing one, so that none waits for another.
+
+        Args:
+            pictures: they. With batch "auto" MANY are asked for before any is computed.
+            batch: see `Batch`.
+            many: whether MANY are asked for also with another batch.
+        """
         given = iter(pictures)
-        if batch == "auto":
-            given = self.looked_over(given)
-            batch = self.fitting_batch()
-        if batch < 1:
-            raise ValueError(f"batch must be 1 or more, found {batch}")
-        group = self.pictures_of(batch)
-        if self._side_by_side:
-            groups = _grouped(enumerate(given), group)
-            compute = partial(self._read_and_scored, batch=batch)
-            for ((_, rows),) in made_ahead(groups, compute, 1, self._side_by_side):
+        workers = 0
+        if batch == "auto" or many:
+            first = list(_files(given, MANY))
+            if len(first) == MANY:
+                workers = self._prepare_workers()
+                batch = self._measured_batch(workers) if batch == "auto" else batch
+            given = chain(first, given)
+        size = BATCH if batch == "auto" else batch
+        if size < 1:
+            raise ValueError(f"batch must be 1 or more, found {size}")
+        workers = min(workers, MOST // size)
+        return Pictures(given, size, workers if workers > 1 else 0)
+
+    def _prepare_workers(self) -> int:
+        """How many processors can each compute a batch; they are made ready to. 0: they can't."""
+        workers = self.threads or cores()
+        if self.device != "cpu" or workers < 2 or not find_runtime(self.runtime).concurrent:
+            return 0
+        if self._by_one_thread is None:
+            session = open_session(self._runnable, self.runtime, "cpu", self.precision, 1)
+            self._by_one_thread, _ = engine_of(session, self._runnable.recipe, self.model)
+        return min(workers, MOST_WORKERS)
+
+    def _measured_batch(self, workers: int) -> int:
+        """How many pictures at once are best, where there are MANY."""
+        if self.device.startswith("tensorrt") or find_runtime(self.runtime).slow_to_open:
+            return BATCH  # each size would be prepared for anew
+        if self._best_batch is None:
+            run = partial(self._computed, engine=self._by_one_thread) if workers else self._computed
+            self._best_batch = measured_batch(run, self.preprocessor.shape, max(workers, 1))
+        return self._best_batch
+
+    def _scored(self, pictures: Pictures[Any]) -> Iterator[Scored]:
+        """Each picture's name and output, or why it can't be read."""
+        group = self.pictures_of(pictures.batch)
+        items = enumerate(pictures.given)
+        if pictures.workers:
+            compute = partial(self._read_and_scored, batch=pictures.batch)
+            for ((_, rows),) in made_ahead(_grouped(items, group), compute, 1, pictures.workers):
                 yield from rows
             return
-        for read in made_ahead(enumerate(given), self._seen, group):
-            yield from self._with_scores([seen for _, seen in read], batch)
+        for read in made_ahead(items, self._seen, group):
+            yield from self._with_scores([seen for _, seen in read], pictures.batch, self._engine)
 
     def _read_and_scored(self, items: Iterable[tuple[int, Picture]], batch: int) -> list[Scored]:
-        return list(self._with_scores([self._seen(item) for item in items], batch))
+        engine = self._by_one_thread or self._engine
+        return list(self._with_scores([self._seen(item) for item in items], batch, engine))
 
     def _with_scores(
-        self, read: Sequence[tuple[Path, NDArray[np.float32] | PictureError]], batch: int
+        self,
+        read: Sequence[tuple[Path, NDArray[np.float32] | PictureError]],
+        batch: int,
+        engine: Engine,
     ) -> Iterator[Scored]:
         good = [values for _, values in read if not isinstance(values, PictureError)]
-        rows = iter(self._averaged(np.stack(good), batch) if good else ())
+        rows = iter(self._averaged(np.stack(good), batch, engine) if good else ())
         for path, values in read:
             yield path, values if isinstance(values, PictureError) else next(rows)
-
-    def looked_over(self, pictures: Iterator[Given]) -> Iterator[Given]:
-        """The pictures; where there are MANY files, the classifier is made ready for that.
-
-        Each processor then reads a batch and computes it, in place of all computing one: none
-        waits for another. It stays so. MANY are asked for before the first is given.
-        """
-        if self._many:
-            return pictures
-        first = list(_files(pictures, MANY))
-        self._many = len(first) == MANY
-        if self._many and self.device == "cpu" and find_runtime(self.runtime).concurrent:
-            workers = min(self._threads or cores(), MOST_AT_ONCE)
-            if workers > 1:
-                session = open_session(self._runnable, self.runtime, "cpu", self.precision, 1)
-                self._engine, _ = engine_of(session, self._runnable.recipe, self.model)
-                self._side_by_side = workers
-        return chain(first, pictures)
-
-    def fitting_batch(self) -> int:
-        """What the batch "auto" is for the pictures that were looked over."""
-        if not self._many:
-            return BATCH
-        if self._best_batch is None:
-            shape, at_once = self.preprocessor.shape, max(self._side_by_side, 1)
-            self._best_batch = measured_batch(self._computed, shape, at_once)
-        return self._best_batch
 
     def pictures_of(self, batch: int) -> int:
         """How many pictures a batch is of, where each version of one is counted."""
@@ -313,12 +349,14 @@ class Classifier:
         except PictureError as error:
             return path, error.within(place=Place(str(path)))
 
-    def _averaged(self, seen: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
+    def _averaged(
+        self, seen: NDArray[np.float32], batch: int, engine: Engine
+    ) -> NDArray[np.float32]:
         """The output for pictures, N×C×H×W; for N×V×C×H×W the mean over V versions."""
         if self.versions is None:
-            return self._computed(seen)
+            return self._computed(seen, engine)
         flat = seen.reshape(-1, *self.preprocessor.shape)
-        parts = [self._computed(flat[i : i + batch]) for i in range(0, len(flat), batch)]
+        parts = [self._computed(flat[i : i + batch], engine) for i in range(0, len(flat), batch)]
         mean: NDArray[np.float32] = np.concatenate(parts).reshape(*seen.shape[:2], -1).mean(axis=1)
         return mean
 
@@ -352,9 +390,9 @@ def _opened(
         return runtime, open_session(model, runtime, device, precision, threads)
     if model.is_file:
         return DEFAULT, open_session(model, DEFAULT, device, precision, threads)
-    if device in ("cpu", "auto") and precision == "fp32":
+    if device.startswith(("cpu", "tensorrt")) and precision == "fp32":
         try:
             return DEFAULT, open_session(model, DEFAULT, device, precision, threads)
         except (ExportError, ZooError):  # no words for it in ONNX, or no cache to keep it in
-            device = "cpu" if device == "auto" else device
+            device = device.replace("tensorrt", "cuda")
     return "pytorch", open_session(model, "pytorch", device, precision, threads)

@@ -19,7 +19,7 @@ from torrefy.errors import TorrefyError
 from torrefy.plugins.manager import configure, configured
 from torrefy.runtime.base import Session, find_runtime
 from torrefy.runtime.batch import most_memory
-from torrefy.runtime.choose import timed
+from torrefy.runtime.choose import reason_of, timed
 from torrefy.runtime.engine import noise_for, picture_input
 from torrefy.runtime.runnable import Runnable
 
@@ -86,7 +86,7 @@ def in_process(job: Job) -> Measured:
     plugins = configured()
     plugins["files"] = [str(file) for file in plugins["files"]]
     done = subprocess.run(  # noqa: S603  ourselves
-        [sys.executable, "-m", __name__],
+        [sys.executable, "-P", "-m", __name__],  # -P: nothing of the current folder
         input=json.dumps({"job": asdict(job), "plugins": plugins}),
         capture_output=True,
         text=True,
@@ -104,7 +104,8 @@ def in_process(job: Job) -> Measured:
 def _end(done: subprocess.CompletedProcess[str]) -> str:
     """How a process ended: the signal, or the last line that it wrote and its exit code."""
     if done.returncode < 0:
-        return signal.Signals(-done.returncode).name
+        names = {one.value: one.name for one in signal.Signals}
+        return names.get(-done.returncode, f"signal {-done.returncode}")
     lines = done.stderr.strip().splitlines()
     return f"{lines[-1]}; exit code {done.returncode}" if lines else f"exit code {done.returncode}"
 
@@ -125,11 +126,9 @@ def measure(job: Job) -> Measured:
         run = partial(session.run, feed(0, batch), [output])
         batches.append(Timed(batch, timed(run, job.seconds, RUNS)[0], most_memory()))
     step = fixed or max(job.batches)
-    parts = [
-        session.run(feed(i, min(i + step, count)), [output])[output]
-        for i in range(0, count - (count % step if fixed else 0), step)
-    ]
-    return Measured(runtime.version(), tuple(batches), np.concatenate(parts).astype(np.float32))
+    parts = [session.run(feed(i, i + step), [output])[output] for i in range(0, count, step)]
+    answers = np.concatenate(parts)[:count].astype(np.float32)
+    return Measured(runtime.version(), tuple(batches), answers)
 
 
 def _feed(
@@ -139,13 +138,12 @@ def _feed(
     first = next(iter(session.inputs.values()))[0]
     fixed = first if isinstance(first, int) else 0
     if pictures is None:
-        count = fixed or NOISES
-        noise = noise_for(session.inputs, model.recipe, model.name, count)
+        noise = noise_for(session.inputs, model.recipe, model.name, NOISES)
 
         def rows(start: int, stop: int) -> dict[str, NDArray[Any]]:
             return {name: _rolled(array, start, stop) for name, array in noise.items()}
 
-        return rows, count, fixed
+        return rows, NOISES, fixed
     array = np.load(pictures, mmap_mode="r", allow_pickle=False)
     blob, uncropped = picture_input(session.inputs, model.recipe, model.name)
 
@@ -170,8 +168,8 @@ def main() -> None:
     folder = Path(job.folder)
     try:
         found = measure(job)
-    except TorrefyError as error:
-        report: dict[str, Any] = {"error": str(error)}
+    except Exception as error:  # noqa: BLE001  a plugin's runtime may raise anything
+        report: dict[str, Any] = {"error": reason_of(error)}
     else:
         np.save(folder / ANSWERS, found.answers)
         report = {"version": found.version, "batches": [asdict(one) for one in found.batches]}

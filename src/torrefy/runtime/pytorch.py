@@ -84,14 +84,19 @@ class NetSession:
         """Take a net in phase test."""
         self.net = net
         self._execution = execution
-        self.inputs: dict[str, Shape] = {
-            name: ("batch", *shape[1:]) if shape else () for name, shape in net.inputs.items()
-        }
-        """The inputs and their shapes; the first extent may vary."""
-        self.outputs: dict[str, Shape] = {
-            name: ("batch", *shape[1:]) if shape else () for name, shape in net.outputs.items()
-        }
+        fixed = not _takes_any_batch(net)
+
+        def told(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Shape]:
+            return {
+                name: shape if fixed or not shape else ("batch", *shape[1:])
+                for name, shape in shapes.items()
+            }
+
+        self.inputs: dict[str, Shape] = told(net.inputs)
+        """The inputs and their shapes; the first extent varies, unless the net fixes it."""
+        self.outputs: dict[str, Shape] = told(net.outputs)
         """The outputs and their shapes."""
+        self._largest = 0
         self._compiled: dict[tuple[str, ...], Any] = {}
 
     def run(
@@ -131,14 +136,38 @@ class NetSession:
         key = tuple(wanted)
         if key not in self._compiled:
             self._compiled[key] = torch.compile(self.net.program(key), dynamic=False)
+        # Each size of batch is compiled by itself: a batch that is cut short is filled up.
+        count = next(iter(given.values())).shape[0]
+        fill = self._largest - count if 1 < count < self._largest else 0
+        self._largest = max(self._largest, count)
+        if fill:
+            given = {n: torch.cat([x, x[:1].expand(fill, *x.shape[1:])]) for n, x in given.items()}
         made = self._compiled[key](*(given[name] for name in self.net.inputs))
-        return dict(zip(wanted, made, strict=True))
+        found = dict(zip(wanted, made, strict=True))
+        return {name: x[:count] for name, x in found.items()} if fill else found
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         """What torch can't do, in a line."""
-        with self._execution.running():
-            try:
+        try:
+            with self._execution.running():
                 yield
-            except (IndexError, ValueError) as error:
-                raise TorrefyError(f"PyTorch failed: {error}") from None
+        except (RuntimeError, IndexError, ValueError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise TorrefyError(f"PyTorch failed: {first}") from None
+
+
+def _takes_any_batch(net: Net) -> bool:
+    """Whether a net computes one picture more than its definition says, too."""
+    import torch
+
+    more = {
+        name: torch.zeros((shape[0] + 1, *shape[1:]) if shape else (), device=net.device)
+        for name, shape in net.inputs.items()
+    }
+    try:
+        with torch.inference_mode():
+            net.run(more)
+    except (TorrefyError, RuntimeError):
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import logging
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 import torrefy
 from torrefy.data.recipe import PREFIX, Recipe
 from torrefy.errors import Place, TorrefyError
-from torrefy.plugins.manager import manager
+from torrefy.plugins.manager import chosen_dialect, manager
+from torrefy.runtime.metadata import read_metadata
 from torrefy.zoo.cache import cache_folder, locked, read_hash
 from torrefy.zoo.model import Model, find_model
 
@@ -69,16 +71,7 @@ class Runnable:
     @cached_property
     def metadata(self) -> dict[str, str]:
         """What an ONNX file says of itself; of a net nothing."""
-        if self._onnx is None:
-            return {}
-        import onnx
-
-        try:
-            read = onnx.load(self._onnx, load_external_data=False)
-        except Exception as error:  # noqa: BLE001  protobuf's errors, OSError, onnx's own
-            text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise TorrefyError(f"no ONNX file: {text}", place=Place(self.name)) from None
-        return {entry.key: entry.value for entry in read.metadata_props}
+        return {} if self._onnx is None else read_metadata(self._onnx)
 
     @property
     def precision(self) -> str:
@@ -91,14 +84,23 @@ class Runnable:
         return self._onnx or self._net_model().weights
 
     def digest(self) -> str:
-        """What tells it from any other model: a SHA-256 of the files that its numbers come from."""
+        """What tells it from any other: a SHA-256 of all that its numbers come from.
+
+        Its files, its recipe, the dialect, and the code that reads, exports and computes it.
+        """
         if self._onnx is None:
             files = [self._net_model().definition, self._net_model().weights]
         else:  # `external` of `export_onnx` puts weights beside it
             beside = self._onnx.with_name(f"{self._onnx.name}.data")
             files = [self._onnx, *([beside] if beside.is_file() else [])]
-        hashes = [read_hash(file, "sha256") for file in files]
-        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+        told = [
+            *(read_hash(file, "sha256") for file in files),
+            str(sorted(self.recipe.to_metadata().items())),
+            chosen_dialect(),
+            *(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "onnx")),
+            *_code(),
+        ]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
     def net(self, device: str = "cpu") -> Net:
         """The net in phase test, with weights.
@@ -121,35 +123,21 @@ class Runnable:
         if self._onnx is not None:
             return self._onnx
         model = self._net_model()
-        folder = cache_folder() / FOLDER / self._exported_digest(model)
+        from torrefy.export.opset import OPSET
+
+        folder = cache_folder() / FOLDER / f"{self.digest()[:32]}-{OPSET}"
         path = folder / f"{model.name}.onnx"
         if path.is_file():
             return path
         from torrefy.export.onnx import export_onnx
 
+        output = model.recipe.output
         with locked(folder):
             if not path.is_file():
                 log.info("exporting %s for ONNX runtimes; this is done once", model.name)
-                export_onnx(self.net(), path, recipe=model.recipe)
+                blobs = [output] if output else None
+                export_onnx(self.net(), path, blobs=blobs, recipe=model.recipe)
         return path
-
-    def _exported_digest(self, model: Model) -> str:
-        """What an exported file depends on: the net, and all that writes it."""
-        import importlib.metadata
-
-        from torrefy.export.opset import OPSET
-
-        root = Path(torrefy.__file__).parent
-        told = [
-            self.digest(),
-            str(sorted(model.recipe.to_metadata().items())),
-            str(OPSET),
-            *(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "onnx")),
-            *(plugin.title for plugin in manager().used() if not plugin.built_in),
-            # Of a checkout that is worked on the version says nothing.
-            *(f"{file} {file.stat().st_mtime_ns}" for file in sorted(root.rglob("*.py"))),
-        ]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:32]
 
     def _net_model(self) -> Model:
         if self._model is None:
@@ -158,3 +146,19 @@ class Runnable:
                 hint="Give the model that it was exported from.",
             )
         return self._model
+
+
+def _code() -> list[str]:
+    """The state of our code and the plugins': of what is worked on a version says nothing."""
+    roots = [Path(torrefy.__file__).parent]
+    told = []
+    for plugin in manager().used():
+        if not plugin.built_in:
+            told.append(plugin.title)
+            file = getattr(plugin.module, "__file__", None)
+            if file:
+                roots.append(Path(file).parent if file.endswith("__init__.py") else Path(file))
+    for root in roots:
+        files = sorted(root.rglob("*.py")) if root.is_dir() else [root]
+        told += [f"{file} {file.stat().st_mtime_ns}" for file in files]
+    return told

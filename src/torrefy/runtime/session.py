@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,14 +34,30 @@ OPTIMISATIONS = {
 """How much ONNX Runtime rewrites a graph before it computes it, and what it calls that."""
 
 
+@functools.cache
 def device_here() -> str:
-    """The device that "auto" means: the first of tensorrt, cuda and cpu that can start here."""
+    """The device that "auto" means: the first of tensorrt, cuda and cpu that starts here."""
     import ctypes.util
 
     for device, library in LIBRARIES.items():
-        if not missing_provider(device) and ctypes.util.find_library(library):
+        if missing_provider(device) or not ctypes.util.find_library(library):
+            continue
+        with contextlib.suppress(TorrefyError), tempfile.TemporaryDirectory() as folder:
+            OnnxModel(_write_smallest(Path(folder) / "m.onnx"), device)
             return device
     return "cpu"
+
+
+def _write_smallest(path: Path) -> Path:
+    """A file that any device computes, to see if one starts."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "smallest", [x], [y])
+    imported = [helper.make_opsetid("", 19)]
+    onnx.save_model(helper.make_model(graph, opset_imports=imported, ir_version=9), path)
+    return path
 
 
 def missing_provider(device: str) -> str:
@@ -91,7 +110,7 @@ class OnnxModel:
             device = device_here()
         reason = missing_provider(device)
         if reason:
-            raise TorrefyError(reason, hint='Take "cpu" or "cuda".')
+            raise TorrefyError(reason, hint="Take device cpu.")
         if not self.path.is_file():
             raise TorrefyError("no such file", place=place)
         options = onnxruntime.SessionOptions()

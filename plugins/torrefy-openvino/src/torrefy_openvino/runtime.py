@@ -30,7 +30,10 @@ class OpenVino(Runtime):
     def missing(self, device: str, precision: str) -> str:
         """It computes in what the processor says that it is able to."""
         name = device.upper()
-        core = _core()
+        try:
+            core = _core()
+        except (ImportError, RuntimeError) as error:
+            return f"OpenVINO does not start: {_reason(error)}"
         if name not in core.available_devices:
             return f'OpenVINO has no device "{device}", but {_listed(core.available_devices)}'
         able = core.get_property(name, "OPTIMIZATION_CAPABILITIES")
