@@ -111,7 +111,7 @@ def command(
 
     from torrefy.runtime.classifier import Classifier
 
-    with log_on_stderr("runtime"):
+    with log_on_stderr("runtime") if sys.stderr.isatty() else contextlib.nullcontext():
         classifier = Classifier(
             model, device, runtime=runtime, precision=precision, threads=threads, tta=versions
         )
