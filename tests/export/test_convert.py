@@ -105,3 +105,37 @@ def test_a_layer_that_departs_is_named_and_the_export_refused(
     assert "the first that departs from PyTorch is r" in told
     assert 'blob "prob": the file differs from the net by' in told
     assert not Path("n.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("convert", "train_val.prototxt", "net.caffemodel", "-o", "net.txt"), 1,
+         "net.txt: an ONNX file's name ends in .onnx\n"),
+        (("convert", "train_val.prototxt", "net.caffemodel", "-o", "."), 1,
+         ".: this is a folder. Name a file: -o net.onnx\n"),
+        (("export", "train_val.prototxt", "net.caffemodel", "-o", "no/net.onnx"), 1,
+         "no/net.onnx: there is no folder no\n"),
+        (("svm", "export", "none", "-o", "net.png"), 1,
+         "net.png: an ONNX file's name ends in .onnx\n"),
+        (("export", "lenet", "-o", "l.onnx", "--labels", "none.txt"), 2,
+         "Error: lenet knows its preprocessing and labels: leave out these\n"),
+        (("features", "lenet", "empty", "-o", "f.npz"), 1,
+         "empty: there is no picture in this folder\n"),
+        (("similar", "f.npz", "empty"), 1, "empty: this is a folder. Give one picture.\n"),
+        (("bench", "train_val.prototxt"), 1,
+         "train_val.prototxt: a definition alone knows nothing. Give its weights: --weights, or "
+         "weights=…\n"),
+        (("classify", "lenet", "empty", "--threads", "999999"), 1,
+         "error: 999999 threads would wait for each other on "),
+    ],
+)  # fmt: skip
+def test_slips_are_told_before_anything_is_done(
+    files: Path, words: tuple[str, ...], code: int, told: str
+) -> None:
+    Path("empty").mkdir()
+    before = sorted(files.rglob("*"))
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == code
+    assert told in done.stderr
+    assert sorted(files.rglob("*")) == before

@@ -61,7 +61,10 @@ def test_two_files_are_a_model_that_needs_to_be_told_what_it_sees(folder: Path) 
 
 def test_what_is_no_model_is_told(folder: Path, tmp_path: Path) -> None:
     net = folder / "net.prototxt"
-    assert refusal(net) == f"{net}: a definition alone knows nothing. Give its weights."
+    assert (
+        refusal(net)
+        == f"{net}: a definition alone knows nothing. Give its weights: --weights, or weights=…"
+    )
     assert refusal(net, "gone.caffemodel") == "gone.caffemodel: no such file"
     assert refusal("squeezenet_v1", None).startswith(
         'there is no zoo model "squeezenet_v1". Did you mean "squeezenet_v1.1"?'

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from torrefy.cli.output import json_option, one_line, print_json, write_file
-from torrefy.errors import PictureError
+from torrefy.errors import DataError, PictureError, Place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +42,8 @@ def command(
     from torrefy.features.extract import extract, reopened
     from torrefy.features.similar import Index
 
+    if Path(picture).is_dir():
+        raise DataError("this is a folder", place=Place(picture), hint="Give one picture.")
     index = Index(features, blob)
     extractor = reopened(index.features.origin, index.blob, model)
     query = extract(extractor, [picture]).matrix()

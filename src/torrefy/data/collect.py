@@ -86,15 +86,17 @@ def _folder(path: Path, targets: bool) -> Examples:
     if parts and set(parts) == set(inner) and "train" in parts.values() and len(parts) > 1:
         return _in_parts(path, parts)
     if not inner or (not targets and not _of_classes(path, inner)):
-        if not targets:
+        there = find_pictures([path]) != [path]
+        if not targets and there:
             return _plain([str(path)])
-        if find_pictures([path]) != [path]:
+        if there:
             raise DataError(
                 "there are pictures in this folder, but none says what is in it",
                 place=Place(str(path)),
                 hint="Put them in folders of their own, one for each class.",
             )
-        raise DataError("there is no picture in this folder", place=Place(str(path)), hint=HINT)
+        hint = HINT if targets else ""
+        raise DataError("there is no picture in this folder", place=Place(str(path)), hint=hint)
     classes, files, labels = find_classes(path)
     return _of_files(path, classes, files, labels)
 

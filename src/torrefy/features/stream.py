@@ -139,7 +139,10 @@ def extract_to(
             kept.advance(len(part.rows), part.good, [part.arrays])
             progress(kept.done, len(examples))
     except BaseException:
-        kept.save()
+        if kept.items:
+            kept.save()
+        else:  # nothing that is worth to go on with
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     if not kept.items:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
@@ -22,6 +23,8 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 """What a runtime can be asked to compute in. int8 is a file's own: see `torrefy.lower_precision`.
 """
 
+MOST_THREADS = 8
+"""Threads for each processor, at most."""
 APART = {"openvino": "torrefy-openvino"}
 """Runtimes of ours that are installed by themselves, and what they are in."""
 
@@ -133,6 +136,27 @@ def check_precision(precision: str) -> None:
         )
 
 
+def check_threads(threads: int) -> None:
+    """Refuse so many threads that they would only wait for each other.
+
+    Raises:
+        TorrefyError: they are more than MOST_THREADS for each processor.
+    """
+    if threads > MOST_THREADS * cores():
+        raise TorrefyError(
+            f"{threads} threads would wait for each other on {cores()} processors",
+            hint=f"Take {cores()}, or leave it to the runtime.",
+        )
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # elsewhere than on Linux
+        return os.cpu_count() or 1
+
+
 def open_session(
     model: Runnable, runtime: str, device: str = "cpu", precision: str = "fp32", threads: int = 0
 ) -> Session:
@@ -143,6 +167,7 @@ def open_session(
             the model.
     """
     check_precision(precision)
+    check_threads(threads)
     found = find_runtime(runtime)
     reason = found.missing(device, precision)
     if reason:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from torrefy.data.uncropped import Uncropped
 from torrefy.errors import TorrefyError, did_you_mean
-from torrefy.runtime.base import PRECISIONS, find_runtime
+from torrefy.runtime.base import PRECISIONS, check_threads, find_runtime
 from torrefy.runtime.base import runtimes as known_runtimes
 from torrefy.runtime.choose import machine
 from torrefy.runtime.measure import NOISES, Job, Measured, in_process
@@ -115,6 +115,7 @@ def bench(
         TorrefyError: there is no such model, runtime or precision; or nothing could be measured,
             and why.
     """
+    check_threads(threads)
     for name in runtimes:
         find_runtime(name)
     for precision in precisions:
@@ -250,7 +251,7 @@ def _pictures(model: Runnable, pictures: str | Path | None, folder: Path) -> tup
         return None, f"{NOISES} pictures of noise"
     from torrefy.data.collect import read_examples
     from torrefy.export.precision.lower import CALIBRATED
-    from torrefy.export.precision.pictures import choose, decode
+    from torrefy.export.precision.pictures import LEAST, choose, decode
 
     seen = model.recipe.preprocessor
     if seen is None:
@@ -259,7 +260,9 @@ def _pictures(model: Runnable, pictures: str | Path | None, folder: Path) -> tup
             hint="Leave out --pictures, or export it with --preprocessing.",
         )
     examples = read_examples(pictures, targets=False)
-    _, others = choose(examples, CALIBRATED, 0)
+    others = list(range(len(examples)))
+    if len(examples) >= 2 * LEAST:  # of fewer none can calibrate
+        _, others = choose(examples, CALIBRATED, 0)
     path = folder / "pictures.npy"
     decoded = decode(
         examples, Uncropped(seen) if model.recipe.whole else seen, others[:PICTURES], path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import platform
 import statistics
 import time
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torrefy.errors import TorrefyError
-from torrefy.runtime.base import Runtime, runtimes
+from torrefy.runtime.base import Runtime, check_threads, cores, runtimes
 from torrefy.runtime.engine import noise_for
 from torrefy.runtime.runnable import Runnable
 from torrefy.weights.files import replacing
@@ -82,6 +81,7 @@ def fastest(
     Raises:
         TorrefyError: none can compute it, and why.
     """
+    check_threads(threads)
     failed: dict[str, str] = {}
     tried: dict[str, Runtime] = {}
     known = runtimes()
@@ -188,14 +188,6 @@ def machine(device: str = "cpu") -> str:
             lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
             told += [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
     return ", ".join(told)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # elsewhere than on Linux
-        return os.cpu_count() or 1
 
 
 def _kept_at(

@@ -20,11 +20,12 @@ from torrefy.runtime.base import (
     DEFAULT,
     Session,
     check_precision,
+    cores,
     find_runtime,
     open_session,
 )
 from torrefy.runtime.batch import MOST, measured_batch
-from torrefy.runtime.choose import AUTO, Choice, cores, fastest
+from torrefy.runtime.choose import AUTO, Choice, fastest
 from torrefy.runtime.engine import Engine, engine_of
 from torrefy.runtime.runnable import Runnable
 from torrefy.runtime.session import device_here

@@ -65,7 +65,9 @@ def find_model(
     if path.suffix == ".prototxt" or path.is_file():
         if weights is None:
             raise TorrefyError(
-                "a definition alone knows nothing", place=Place(str(path)), hint="Give its weights."
+                "a definition alone knows nothing",
+                place=Place(str(path)),
+                hint="Give its weights: --weights, or weights=…",
             )
         for file in (path, Path(weights)):
             if not file.is_file():
