@@ -304,7 +304,10 @@ def test_broken_pictures_are_an_error_or_left_out(
 ) -> None:
     (photos / "rot/0 é.png").write_bytes(b"no picture")
     told = refusal(model, photos, tmp_path / "run", QUICK)
-    assert told == f"{photos}/rot/0 é.png: this is not a picture"
+    assert told == (
+        f"{photos}/rot/0 é.png: this is not a picture. Mend or remove it, or leave out such "
+        "pictures: --bad-images skip."
+    )
     skip = Options(head_epochs=8, epochs=1, workers=0, bad_images="skip")
     done = fine_tune(model, photos, tmp_path / "two", skip)
     assert done.bad == {f"{photos}/rot/0 é.png": "this is not a picture"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from torrefy.data.examples import Examples
 from torrefy.data.preprocess import Preprocessor
-from torrefy.errors import TorrefyError, did_you_mean
+from torrefy.errors import DataError, TorrefyError, did_you_mean
 from torrefy.finetune.frozen import Frozen, freeze
 from torrefy.finetune.graft import LABEL, Frontier, Graft, frontier, input_layer
 from torrefy.finetune.options import Options
@@ -137,9 +137,12 @@ class Work:
 
     def pass_over(self, error: TorrefyError) -> None:
         """Leave out a picture that can't be read; or raise its error, if none may be left out."""
-        if self.options.bad_images == "fail":
-            raise error
         problem = error.problems[0]
+        if self.options.bad_images == "fail":
+            hint = (
+                problem.hint or "Mend or remove it, or leave out such pictures: --bad-images skip."
+            )
+            raise DataError(replace(problem, hint=hint))
         self.bad[str(problem.place)] = problem.message
 
     def adjusted(self, net: Any) -> Any:
