@@ -139,3 +139,6 @@ def test_slips_are_told_before_anything_is_done(
     assert done.exit_code == code
     assert told in done.stderr
     assert sorted(files.rglob("*")) == before
+    if code == 1:
+        problems = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)["problems"]
+        assert problems[0]["message"] in done.stderr

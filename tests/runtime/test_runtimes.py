@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,6 +174,15 @@ def torrefy_layers():
 """
 
 
+def test_a_model_that_was_exported_is_opened_without_torch(small: Path) -> None:
+    Runnable(small).file()
+    code = (
+        "import sys, torrefy; assert torrefy.Classifier(sys.argv[1]).runtime == 'onnxruntime';"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(small)], check=True, timeout=60)
+
+
 def test_a_net_is_exported_again_when_a_plugins_code_changes(small: Path, tmp_path: Path) -> None:
     definition = small / "net.prototxt"
     text = definition.read_text().replace('bottom: "fc" top: "prob"', 'bottom: "twice" top: "prob"')
@@ -268,7 +279,7 @@ class Failing:
 def test_runtimes_that_fail_are_left_out(small: Path) -> None:
     with added(Failing(), "failing"):
         choice = fastest(Runnable(small))
-        assert choice.failed["raising"] == "ZeroDivisionError: by its own fault"
+        assert choice.failed["raising"].startswith("ZeroDivisionError: by its own fault (")
         assert choice.failed["endless"] == "its answers are not finite"
 
 
@@ -494,9 +505,9 @@ def test_times_are_of_runs_that_were_warm() -> None:
     from torrefy.runtime.choose import timed
 
     waits = iter([0.03] + [0.0] * 10_000_000)
-    times, median = timed(lambda: time.sleep(next(waits)), 0.05, 5)
+    times = timed(lambda: time.sleep(next(waits)), 0.05, 5)
     assert len(times) >= 5
-    assert median <= max(times) < 0.03
+    assert max(times) < 0.03
 
 
 def test_threads_are_as_asked(small: Path) -> None:

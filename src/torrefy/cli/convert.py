@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from torrefy.cli.definition import state_options
-from torrefy.cli.export import check_target, loaded, recipe_for, write
-from torrefy.cli.file_form import form_options
+from torrefy.cli.export import loaded, recipe_for, write
+from torrefy.cli.file_form import form_options, target_option
 from torrefy.cli.output import json_option
 
 
@@ -18,13 +18,7 @@ from torrefy.cli.output import json_option
 )
 @click.argument("definition")
 @click.argument("weights")
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="FILE",
-    help="The .onnx to write; one that is there is replaced.",
-)
+@target_option
 @click.option("--blob", "blobs", multiple=True, metavar="NAME",
               help="A blob to make an output, one or several (else: the outputs).")  # fmt: skip
 @click.option("--preprocessing", metavar="FILE",
@@ -59,7 +53,6 @@ def command(
     .caffemodel, .h5 or .safetensors. What is folded is told. The file takes any batch size, and is
     written only if ONNX Runtime computes with it what the net does in PyTorch.
     """
-    check_target(output)
     net, blobs, deployed = loaded(definition, weights, blobs, fresh, state)
     recipe = recipe_for(net, preprocessing, labels, blobs or list(net.outputs))
     write(

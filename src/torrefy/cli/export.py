@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torrefy.cli.definition import is_zoo_name, state_options
-from torrefy.cli.file_form import form_options
+from torrefy.cli.file_form import form_options, target_option
 from torrefy.cli.output import console, json_option, one_line, print_json
 from torrefy.cli.precision import check_lowered, lower_file, precision_options, print_lowered
-from torrefy.errors import Place, TorrefyError
+from torrefy.errors import TorrefyError
 
 if TYPE_CHECKING:
     from torrefy.data.recipe import Recipe
@@ -33,13 +33,7 @@ if TYPE_CHECKING:
 )
 @click.argument("model", metavar="DEFINITION|NAME")
 @click.argument("weights", required=False)
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="FILE",
-    help="The .onnx to write; one that is there is replaced.",
-)
+@target_option
 @click.option("--blob", "blobs", multiple=True, metavar="NAME",
               help="A blob to make an output, one or several (else: the outputs).")  # fmt: skip
 @click.option("--preprocessing", metavar="FILE",
@@ -101,7 +95,6 @@ def command(
     deployed: PassResult | None = None
     net: Net
     recipe: Recipe
-    check_target(output)
     if weights is None and is_zoo_name(model):
         if preprocessing or labels:
             raise click.UsageError(f"{model} knows its preprocessing and labels: leave out these")
@@ -122,21 +115,6 @@ def command(
         net, output, blobs, recipe, front=front, form=form, lowered=lowered, deployed=deployed,
         tolerance=tolerance, explain=explain, layers=parity == "layers", as_json=as_json,
     )  # fmt: skip
-
-
-def check_target(output: str) -> None:
-    """Refuse a file that can't be written, or that no command would take for an ONNX file.
-
-    Raises:
-        TorrefyError: it is a folder, has no folder to be in, or another ending.
-    """
-    place = Place(output)
-    if Path(output).is_dir():
-        raise TorrefyError("this is a folder", place=place, hint="Name a file: -o net.onnx")
-    if Path(output).suffix != ".onnx":
-        raise TorrefyError("an ONNX file's name ends in .onnx", place=place)
-    if not Path(output).parent.is_dir():
-        raise TorrefyError(f"there is no folder {Path(output).parent}", place=place)
 
 
 def loaded(

@@ -4,9 +4,34 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
+
+from torrefy.errors import Place, TorrefyError
+
+
+def _checked(_: click.Context, __: click.Parameter, output: str) -> str:
+    """Refuse a file that can't be written, or that no command would take for an ONNX file.
+
+    Raises:
+        TorrefyError: it is a folder, has no folder to be in, or another ending.
+    """
+    place = Place(output)
+    if Path(output).is_dir():
+        raise TorrefyError("this is a folder", place=place, hint="Name a file: -o net.onnx")
+    if Path(output).suffix != ".onnx":
+        raise TorrefyError("an ONNX file's name ends in .onnx", place=place)
+    if not Path(output).parent.is_dir():
+        raise TorrefyError(f"there is no folder {Path(output).parent}", place=place)
+    return output
+
+
+target_option = click.option("-o", "--output", required=True, metavar="FILE", callback=_checked,
+                             help="The .onnx to write; one that is there is "
+                             "replaced.")  # fmt: skip
+"""`-o FILE`, of all commands that write an ONNX file."""
 
 
 def form_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -37,9 +37,10 @@ def json_option(function: Function) -> Function:
         ctx.meta[_JSON] = value
         return value
 
-    return click.option(
-        "--json", "as_json", is_flag=True, callback=remember, help="Print JSON, errors too."
-    )(function)
+    return click.option(  # eager: also what is wrong with other options is told in JSON
+        "--json", "as_json", is_flag=True, is_eager=True, callback=remember,
+        help="Print JSON, errors too.",
+    )(function)  # fmt: skip
 
 
 def print_json(value: Any) -> None:

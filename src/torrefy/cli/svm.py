@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torrefy.cli.export import check_target
+from torrefy.cli.file_form import target_option
 from torrefy.cli.output import json_option, one_line, print_json
 from torrefy.errors import TorrefyError
 
@@ -192,13 +192,7 @@ def score(*, svm: str, features: str, part: str | None, as_json: bool) -> None:
 @command.command(epilog="\b\nExample:\n  torrefy svm export photos_svm -o photos.onnx\n"
                  "  torrefy classify photos.onnx new.jpg")  # fmt: skip
 @click.argument("svm", metavar="SVM")
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="FILE",
-    help="The .onnx to write; one that is there is replaced.",
-)
+@target_option
 @click.option("--model", metavar="MODEL", help="The net, where it isn't known or has moved.")
 @click.option("--weights", metavar="FILE", help="The weights of a .prototxt.")
 @click.option("--preprocessing", metavar="FILE",
@@ -218,7 +212,6 @@ def export(
     as_json: bool,
 ) -> None:
     """Write net and classifier as one ONNX file: picture in, class and scores out."""
-    check_target(output)
     from torrefy.features.merged import CLASS, SCORES, export_merged
 
     done = export_merged(

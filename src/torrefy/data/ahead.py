@@ -41,6 +41,14 @@ class Read:
     """Of the others why."""
 
 
+def cores() -> int:
+    """How many processors this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # elsewhere than on Linux
+        return os.cpu_count() or 1
+
+
 def made_ahead(
     items: Iterable[Item],
     make: Callable[[Item], Made],
@@ -61,7 +69,7 @@ def made_ahead(
     """
     if size < 1:
         raise ValueError(f"size must be 1 or more, found {size}")
-    workers = workers or min(8, os.cpu_count() or 1)
+    workers = workers or min(8, cores())
     pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
     waiting: deque[tuple[Item, Future[Made]]] = deque()
     left = iter(items)

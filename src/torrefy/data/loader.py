@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from torrefy.data.ahead import cores
 from torrefy.data.draws import Draws, mixed, named
 from torrefy.data.labels import LabelLimit
 from torrefy.data.order import Order
@@ -474,12 +475,8 @@ def _empty(shape: tuple[int, ...]) -> Tensor:
 
 
 def _workers() -> int:
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        cores = os.cpu_count() or 1
     sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's processes on this machine
-    return max(0, min(4, cores // sharing - 1))
+    return max(0, min(4, cores() // sharing - 1))
 
 
 def _as_it_is(batch: Any) -> Any:

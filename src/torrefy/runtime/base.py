@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
-from torrefy.errors import TorrefyError, did_you_mean
+from torrefy.data.ahead import cores
+from torrefy.errors import Place, TorrefyError, did_you_mean
 from torrefy.plugins.manager import Named, cached, contributions
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ DEFAULT = "onnxruntime"
 PRECISIONS = ("fp32", "bf16", "fp16")
 """What a runtime can be asked to compute in. int8 is a file's own: see `torrefy.lower_precision`.
 """
-
 MOST_THREADS = 8
 """Threads for each processor, at most."""
 APART = {"openvino": "torrefy-openvino"}
@@ -110,7 +109,7 @@ def find_runtime(name: str) -> Runtime:
     if name not in known:
         raise TorrefyError(
             f'there is no runtime "{name}"',
-            hint=(name in APART and f"It comes with {APART[name]}: pip install {APART[name]}.")
+            hint=(name in APART and f"It comes with the plugin {APART[name]}.")
             or did_you_mean(name, known)
             or f"There are {', '.join(sorted(known))}; a plugin can bring others.",
         )
@@ -149,12 +148,20 @@ def check_threads(threads: int) -> None:
         )
 
 
-def cores() -> int:
-    """How many processors this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # elsewhere than on Linux
-        return os.cpu_count() or 1
+def check_names(names: Iterable[str], known: Iterable[str], place: Place | None = None) -> None:
+    """Refuse blobs that a session has not.
+
+    Raises:
+        TorrefyError: there is no such blob among those known.
+    """
+    had = list(known)
+    for name in names:
+        if name not in had:
+            raise TorrefyError(
+                f'the model has no blob "{name}"',
+                place=place,
+                hint=did_you_mean(name, had) or f"It has {', '.join(had)}.",
+            )
 
 
 def open_session(

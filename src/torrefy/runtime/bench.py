@@ -18,6 +18,7 @@ from torrefy.runtime.base import runtimes as known_runtimes
 from torrefy.runtime.choose import machine
 from torrefy.runtime.measure import NOISES, Job, Measured, in_process
 from torrefy.runtime.runnable import Runnable
+from torrefy.runtime.session import device_here
 
 BATCHES = (1, 8)
 """Pictures at once, where no batches are asked for."""
@@ -78,7 +79,7 @@ class Bench:
             {"runtime": runtime, "precision": precision, "reason": reason}
             for runtime, precision, reason in self.left_out
         ]
-        return {**asdict(self), "rows": [asdict(row) for row in self.rows], "left_out": left}
+        return {**asdict(self), "left_out": left}
 
 
 def bench(
@@ -125,6 +126,7 @@ def bench(
                 hint=did_you_mean(precision, ALL_PRECISIONS)
                 or f"There are {', '.join(ALL_PRECISIONS)}.",
             )
+    device = device_here() if device == "auto" else device
     runnable = Runnable(model, weights)
     rows: list[Row] = []
     left: list[tuple[str, str, str]] = []
@@ -158,7 +160,7 @@ def bench(
         reasons = "; ".join(f"{name} in {what}: {why}" for name, what, why in left or passed_over)
         raise TorrefyError(f"{runnable.name}: nothing could be measured: {reasons}")
     return Bench(
-        runnable.name, machine(), device, threads, compared_with, compared_on, tuple(rows),
+        runnable.name, machine(device), device, threads, compared_with, compared_on, tuple(rows),
         tuple(left),
     )  # fmt: skip
 

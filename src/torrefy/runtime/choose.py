@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from torrefy.data.ahead import cores
 from torrefy.errors import TorrefyError
-from torrefy.runtime.base import Runtime, check_threads, cores, runtimes
+from torrefy.plugins import found
+from torrefy.runtime.base import Runtime, check_threads, runtimes
 from torrefy.runtime.engine import noise_for
 from torrefy.runtime.runnable import Runnable
 from torrefy.weights.files import replacing
@@ -84,11 +86,13 @@ def fastest(
     check_threads(threads)
     failed: dict[str, str] = {}
     tried: dict[str, Runtime] = {}
+    versions: dict[str, str] = {}
     known = runtimes()
     for name in known:
         try:
             runtime: Runtime = known[name]()
             reason = runtime.missing(device, precision)
+            versions[name] = "" if reason else runtime.version()
         except Exception as error:  # noqa: BLE001  as below
             reason = reason_of(error)
         if not reason and model.is_file and runtime.reads == "net":
@@ -99,7 +103,6 @@ def fastest(
             failed[name] = reason
         else:
             tried[name] = runtime
-    versions = {name: runtime.version() for name, runtime in tried.items()}
     file = _kept_at(model, device, precision, threads, versions)
     kept = _read(file)
     if kept is not None:
@@ -116,18 +119,18 @@ def fastest(
             batch = first if isinstance(first, int) else BATCH
             inputs = noise_for(session.inputs, model.recipe, model.name, batch)
             output = model.recipe.output or next(iter(session.outputs))
-            found = session.run(inputs, [output])[output]
-            if not np.isfinite(found).all():
+            answers = session.run(inputs, [output])[output]
+            if not np.isfinite(answers).all():
                 failed[name] = "its answers are not finite"
                 continue
             if expected is None:
-                expected, reference = found, name
-            off = _off(found, expected)
+                expected, reference = answers, name
+            off = _off(answers, expected)
             if off > (MOST_OFF if exact else MOST_OFF_IN_LESS):
                 failed[name] = f"its answers are {off:.2g} off those of {reference}"
                 continue
             run = partial(session.run, inputs, [output])
-            seconds[name] = timed(run, SECONDS, RUNS)[1] / batch
+            seconds[name] = statistics.median(timed(run, SECONDS, RUNS)) / batch
         except Exception as error:  # noqa: BLE001  a plugin's runtime may raise anything
             failed[name] = reason_of(error)
     if not seconds:
@@ -147,8 +150,8 @@ def _off(found: NDArray[Any], expected: NDArray[Any]) -> float:
     return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
-def timed(run: Callable[[], object], seconds: float, runs: int) -> tuple[list[float], float]:
-    """The seconds of each run, for about so long and at least so often; and their median.
+def timed(run: Callable[[], object], seconds: float, runs: int) -> list[float]:
+    """The seconds of each run, for about so long and at least so often.
 
     The first two runs, and what runs in a tenth of the time, don't count: memory is made ready
     then, kernels are chosen, and threads awake.
@@ -163,15 +166,12 @@ def timed(run: Callable[[], object], seconds: float, runs: int) -> tuple[list[fl
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
-    return times, statistics.median(times)
+    return times
 
 
 def reason_of(error: Exception) -> str:
-    """An error in a line."""
-    if isinstance(error, TorrefyError):
-        return str(error)
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}".removesuffix(": ")
+    """An error in a line; of one that is not ours also where a plugin raised it."""
+    return str(error) if isinstance(error, TorrefyError) else found.reason_of(error)
 
 
 def machine(device: str = "cpu") -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, ove
 import numpy as np
 from numpy.typing import NDArray
 
-from torrefy.data.ahead import BATCH, made_ahead
+from torrefy.data.ahead import BATCH, cores, made_ahead
 from torrefy.data.examples import pixels_of
 from torrefy.data.preprocess import Preprocessor
 from torrefy.errors import ExportError, PictureError, Place, TorrefyError, ZooError
@@ -20,7 +20,6 @@ from torrefy.runtime.base import (
     DEFAULT,
     Session,
     check_precision,
-    cores,
     find_runtime,
     open_session,
 )

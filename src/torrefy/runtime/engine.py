@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -68,21 +68,6 @@ def picture_input(
     return blob, uncropped
 
 
-def fed(
-    inputs: Mapping[str, Shape], recipe: Recipe, name: str, pictures: Iterable[NDArray[np.uint8]]
-) -> dict[str, NDArray[Any]]:
-    """Pictures, each H×W×C bytes in the order that the preprocessing names, as a model's input."""
-    blob, uncropped = picture_input(inputs, recipe, name)
-    seen = uncropped or recipe.preprocessor
-    if seen is None:
-        raise TorrefyError(
-            f"{name}: nothing says what is done to a picture",
-            hint="Export it with --preprocessing and --labels.",
-        )
-    made = np.stack([seen(picture) for picture in pictures])
-    return {blob: uncropped.whole(made) if uncropped else made}
-
-
 def noise_for(
     inputs: Mapping[str, Shape], recipe: Recipe, name: str, batch: int
 ) -> dict[str, NDArray[Any]]:
@@ -93,9 +78,12 @@ def noise_for(
     """
     random = np.random.default_rng(0)
     if recipe.preprocessor is not None:
-        seen = recipe.preprocessor
+        blob, uncropped = picture_input(inputs, recipe, name)
+        seen = uncropped or recipe.preprocessor
         size = (batch, seen.height, seen.width, seen.channels)
-        return fed(inputs, recipe, name, random.integers(0, 256, size).astype(np.uint8))
+        pictures = random.integers(0, 256, size).astype(np.uint8)
+        given = np.stack([seen(picture) for picture in pictures])
+        return {blob: uncropped.whole(given) if uncropped else given}
     made: dict[str, NDArray[Any]] = {}
     for blob, extents in inputs.items():
         known = [extent for extent in extents[1:] if isinstance(extent, int)]

@@ -124,7 +124,7 @@ def measure(job: Job) -> Measured:
     batches = []
     for batch in (fixed,) if fixed else job.batches:
         run = partial(session.run, feed(0, batch), [output])
-        batches.append(Timed(batch, timed(run, job.seconds, RUNS)[0], most_memory()))
+        batches.append(Timed(batch, timed(run, job.seconds, RUNS), most_memory()))
     step = fixed or max(job.batches)
     parts = [session.run(feed(i, i + step), [output])[output] for i in range(0, count, step)]
     answers = np.concatenate(parts)[:count].astype(np.float32)

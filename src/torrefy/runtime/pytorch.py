@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from torrefy.errors import TorrefyError, did_you_mean
-from torrefy.runtime.base import Runtime, Shape
+from torrefy.errors import TorrefyError
+from torrefy.runtime.base import Runtime, Shape, check_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,12 +114,7 @@ class NetSession:
         import torch
 
         wanted = list(self.outputs) if blobs is None else list(blobs)
-        for name in inputs:
-            if name not in self.inputs:
-                raise TorrefyError(
-                    f'the net has no input "{name}"',
-                    hint=did_you_mean(name, self.inputs) or f"It has {', '.join(self.inputs)}.",
-                )
+        check_names(inputs, self.inputs)
         with torch.inference_mode(), self._execution.autocast(), self._told():
             given = {
                 name: torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.net.device)
@@ -168,6 +163,6 @@ def _takes_any_batch(net: Net) -> bool:
     try:
         with torch.inference_mode():
             net.run(more)
-    except (TorrefyError, RuntimeError):
+    except (TorrefyError, RuntimeError, IndexError, ValueError):
         return False
     return True

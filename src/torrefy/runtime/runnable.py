@@ -37,14 +37,12 @@ class Runnable:
         TorrefyError: there is no such model, or it can't be fetched.
     """
 
-    def __init__(self, model: str | Path | Model, weights: str | Path | None = None) -> None:
+    def __init__(self, model: str | Path, weights: str | Path | None = None) -> None:
         """Find the model."""
-        self.name = model.name if isinstance(model, Model) else str(model)
+        self.name = str(model)
         self._onnx: Path | None = None
         self._model: Model | None = None
-        if isinstance(model, Model):
-            self._model = model
-        elif self.name.endswith(".onnx"):
+        if self.name.endswith(".onnx"):
             if weights is not None:
                 raise TorrefyError(f"{model} has weights of its own", hint="Leave out the others.")
             self._onnx = Path(model)

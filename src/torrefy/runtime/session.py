@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torrefy.data.recipe import Recipe
-from torrefy.errors import Place, TorrefyError, did_you_mean
-from torrefy.runtime.base import Shape
+from torrefy.errors import Place, TorrefyError
+from torrefy.runtime.base import Shape, check_names
 from torrefy.zoo.cache import cache_folder
 
 PROVIDERS = {
@@ -164,14 +164,8 @@ class OnnxModel:
             TorrefyError: an input or output that the file doesn't have, or a wrong shape.
         """
         wanted = list(self.outputs) if blobs is None else list(blobs)
-        for known, names in ((self.outputs, wanted), (self.inputs, list(inputs))):
-            for name in names:
-                if name not in known:
-                    raise TorrefyError(
-                        f'the model has no blob "{name}"',
-                        place=Place(str(self.path)),
-                        hint=did_you_mean(name, known) or f"It has {', '.join(known)}.",
-                    )
+        check_names(wanted, self.outputs, Place(str(self.path)))
+        check_names(inputs, self.inputs, Place(str(self.path)))
         fed = {name: np.ascontiguousarray(a, self._kinds[name]) for name, a in inputs.items()}
         try:
             values = self.session.run(wanted, fed)

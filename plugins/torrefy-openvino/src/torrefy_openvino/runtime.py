@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torrefy.errors import Place, TorrefyError, did_you_mean
-from torrefy.runtime.base import Runtime, Shape
+from torrefy.errors import Place, TorrefyError
+from torrefy.runtime.base import Runtime, Shape, check_names
 
 from torrefy_openvino.pooling import mend_average_pooling
 
@@ -35,7 +35,8 @@ class OpenVino(Runtime):
         except (ImportError, RuntimeError) as error:
             return f"OpenVINO does not start: {_reason(error)}"
         if name not in core.available_devices:
-            return f'OpenVINO has no device "{device}", but {_listed(core.available_devices)}'
+            there = ", ".join(core.available_devices)
+            return f'OpenVINO has no device "{device}", but {there}'
         able = core.get_property(name, "OPTIMIZATION_CAPABILITIES")
         if precision.upper() not in able:
             return f"this {name} does not compute in {precision}"
@@ -103,14 +104,8 @@ class OpenVinoSession:
             TorrefyError: an input or output that the file doesn't have, or a wrong shape.
         """
         wanted = list(self.outputs) if blobs is None else list(blobs)
-        for known, names in ((self._outputs, wanted), (self._inputs, list(inputs))):
-            for name in names:
-                if name not in known:
-                    raise TorrefyError(
-                        f'the model has no blob "{name}"',
-                        place=Place(self._file),
-                        hint=did_you_mean(name, known) or f"It has {_listed(known)}.",
-                    )
+        check_names(wanted, self.outputs, Place(self._file))
+        check_names(inputs, self.inputs, Place(self._file))
         given = {
             self._inputs[name]: np.ascontiguousarray(array, self._kinds[name])
             for name, array in inputs.items()
@@ -137,10 +132,6 @@ def _shape(port: Any) -> Shape:
         extent.get_length() if extent.is_static else "batch" if i == 0 else f"extent_{i}"
         for i, extent in enumerate(port.partial_shape)
     )
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(names)
 
 
 def _reason(error: Exception) -> str:
